@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One tree of errors.
+
+The message of each error is one clear sentence for a person. The class says the rest: which exit status a
+command ends with, and whether trying again can help (``Retriable``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+class OsbrickError(Exception):
+    """Anything that this package refuses or fails to do."""
+
+    exit_status = 1
+
+
+class Retriable:
+    """Mixed into errors that may pass when the same thing is tried again."""
+
+
+class BadRequest(OsbrickError):
+    """What the caller asked for makes no sense: nothing was started."""
+
+    exit_status = 2
+
+
+class ConfigurationError(OsbrickError):
+    """The configuration lacks something or contradicts itself: nothing was started."""
+
+    exit_status = 2
+
+
+class Interrupted(OsbrickError):
+    """The run was ended by a signal, after cleaning up."""
+
+    def __init__(self, message: str, signal_number: int) -> None:
+        super().__init__(message)
+        self.exit_status = 128 + signal_number
+
+
+# -- stores ------------------------------------------------------------------------------------------
+
+
+class StoreError(OsbrickError):
+    """A store could not do what it was asked."""
+
+
+class StoreUnavailable(StoreError, Retriable):
+    """The store cannot be reached or is overloaded."""
+
+
+class StoreFull(StoreError):
+    """The store has no room left, or a quota refuses more."""
+
+
+class StoreAccessDenied(StoreError):
+    """The credentials in use may not do this."""
+
+
+class ObjectMissing(StoreError):
+    """No object of that name."""
+
+
+class ObjectExists(StoreError):
+    """An object of that name is there already; it was left as it is."""
+
+
+# -- repositories ------------------------------------------------------------------------------------
+
+
+class RepositoryError(OsbrickError):
+    """A repository cannot be used."""
+
+
+class RepositoryMissing(RepositoryError):
+    """There is no repository at that address."""
+
+
+class UnknownFormat(RepositoryError):
+    """Written by a later version, or with a feature that this version does not know."""
+
+
+class WrongKey(RepositoryError):
+    """The repository is sealed and the key does not open it."""
+
+
+class Damaged(RepositoryError):
+    """Stored bytes are not what was written."""
+
+
+class BackupMissing(RepositoryError):
+    """No backup answers to what was asked."""
+
+
+class DamagedRanges(Damaged):
+    """Parts of a backup cannot be restored.
+
+    :param ranges: ``(offset, length)`` pairs in bytes of the volume.
+    """
+
+    def __init__(self, message: str, ranges: Iterable[tuple[int, int]]) -> None:
+        super().__init__(message)
+        self.ranges = list(ranges)
+
+
+# -- the cloud ---------------------------------------------------------------------------------------
+
+
+class CloudError(OsbrickError):
+    """The cloud refused or failed."""
+
+
+class CloudUnavailable(CloudError, Retriable):
+    """The cloud's API cannot be reached or answers with a server error."""
+
+
+class CloudAccessDenied(CloudError):
+    """The credentials in use may not do this."""
+
+
+class ResourceMissing(CloudError):
+    """A volume, snapshot or attachment that does not exist, or is hidden from this project."""
+
+
+class ResourceFailed(CloudError):
+    """A volume, snapshot or attachment went to an error state."""
+
+
+class QuotaExceeded(CloudError):
+    """A quota of the project refuses more; the message names it."""
+
+
+class CloudTimeout(CloudError):
+    """The cloud did not get there before the deadline."""
+
+
+# -- devices -----------------------------------------------------------------------------------------
+
+
+class DeviceError(OsbrickError):
+    """A volume cannot be connected to, read or written on this host."""
+
+
+class IdentityError(DeviceError):
+    """The device is not proved to be the volume: no byte was read or written."""
+
+
+class Leftovers(OsbrickError):
+    """Something that we made could not be removed; the message names each."""

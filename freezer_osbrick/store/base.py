@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a repository asks of the place where its objects lie."""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+import re
+from collections.abc import Iterable, Iterator
+
+from freezer_osbrick import errors
+
+Buffer = bytes | bytearray | memoryview
+
+# Names are our own: lower-case words and hexadecimal, separated by slashes. Anything else would meet the
+# peculiarities of one store or another.
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]*(/[a-z0-9][a-z0-9._-]*)*")
+
+
+@dataclasses.dataclass(frozen=True)
+class ObjectInfo:
+    """One object: its name, its size in bytes, and when it was put, in seconds on the *store's* clock."""
+
+    name: str
+    size: int
+    modified: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Capabilities:
+    """What a store promises beyond the interface.
+
+    :param conditional_put: of two simultaneous puts of one name exactly one succeeds.
+    :param range_read: a part of an object is read without reading the rest.
+    :param atomic_replace: a replaced object is never seen half-written or missing.
+    :param ordered_listing: listings come sorted by name.
+    """
+
+    conditional_put: bool
+    range_read: bool
+    atomic_replace: bool
+    ordered_listing: bool
+
+
+class Store(abc.ABC):
+    """Named, immutable objects. Methods may be called from several threads at once."""
+
+    url: str
+    capabilities: Capabilities
+
+    @abc.abstractmethod
+    def put(self, name: str, parts: Iterable[Buffer], *, replace: bool = False) -> int:
+        """Store the concatenated parts under the name, durably and all at once.
+
+        No reference to the parts is kept after returning.
+
+        :returns: the object's size in bytes.
+        :raises errors.ObjectExists: an object of that name exists and ``replace`` is false.
+        """
+
+    @abc.abstractmethod
+    def get(self, name: str, offset: int = 0, length: int | None = None) -> bytes:
+        """Read the object, or ``length`` bytes of it from ``offset`` on.
+
+        :raises errors.ObjectMissing: no such object.
+        :raises errors.Damaged: the object ends before ``offset + length``.
+        """
+
+    @abc.abstractmethod
+    def stat(self, name: str) -> ObjectInfo:
+        """:raises errors.ObjectMissing: no such object."""
+
+    @abc.abstractmethod
+    def list(self, prefix: str) -> Iterator[ObjectInfo]:
+        """All objects whose names begin with the prefix, which ends in a slash or is empty."""
+
+    @abc.abstractmethod
+    def delete(self, name: str) -> None:
+        """Remove the object; one that is not there is no error."""
+
+    @abc.abstractmethod
+    def now(self) -> float:
+        """The time on the store's clock, in seconds since the epoch."""
+
+    def close(self) -> None:
+        """Let go of connections. The store is not used afterwards."""
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+def check_name(name: str) -> str:
+    """Return the name, or refuse what no store should be asked for.
+
+    :raises errors.StoreError: the name is not one of ours.
+    """
+    if not _NAME.fullmatch(name) or "/." in name or len(name) > 512:
+        raise errors.StoreError(f"{name!r} is no valid object name.")
+    return name
