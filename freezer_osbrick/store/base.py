@@ -12,14 +12,15 @@ from freezer_osbrick import errors
 
 Buffer = bytes | bytearray | memoryview
 
-# Names are our own: lower-case words and hexadecimal, separated by slashes. Anything else would meet the
-# peculiarities of one store or another.
+# Names are our own: lower-case words and hexadecimal, separated by slashes. Anything else would
+# meet the peculiarities of one store or another.
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]*(/[a-z0-9][a-z0-9._-]*)*")
 
 
 @dataclasses.dataclass(frozen=True)
 class ObjectInfo:
-    """One object: its name, its size in bytes, and when it was put, in seconds on the *store's* clock."""
+    """One object: its name, its size in bytes, and when it was put, in seconds on the *store's*
+    clock."""
 
     name: str
     size: int
@@ -52,7 +53,8 @@ class Store(abc.ABC):
     def put(self, name: str, parts: Iterable[Buffer], *, replace: bool = False) -> int:
         """Store the concatenated parts under the name, durably and all at once.
 
-        No reference to the parts is kept after returning.
+        :param parts: may be gone through more than once; no reference to them is kept after
+            returning.
 
         :returns: the object's size in bytes.
         :raises errors.ObjectExists: an object of that name exists and ``replace`` is false.
@@ -82,7 +84,7 @@ class Store(abc.ABC):
     def now(self) -> float:
         """The time on the store's clock, in seconds since the epoch."""
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027 (most stores hold nothing)
         """Let go of connections. The store is not used afterwards."""
 
     def __enter__(self) -> Store:

@@ -1,0 +1,226 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a device to packs: read, tell what is new, compress, hand over."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+
+import zstandard
+
+from freezer_osbrick.device.volume_device import Device
+from freezer_osbrick.pipeline import workers
+from freezer_osbrick.pipeline.progress import Progress
+from freezer_osbrick.pipeline.scan import ChunkBuffer
+from freezer_osbrick.repository import format as form
+from freezer_osbrick.repository.chunkmap import ChunkMap
+from freezer_osbrick.repository.manifest import (
+    ZERO_ENTRY,
+    Entry,
+    Head,
+    Manifest,
+    ManifestWriter,
+)
+from freezer_osbrick.repository.maps import MapReader
+from freezer_osbrick.repository.packs import PackWriter, Uploads
+from freezer_osbrick.repository.repository import Repository
+from freezer_osbrick.store.base import Buffer
+
+
+@dataclasses.dataclass
+class Amounts:
+    """Bytes of the volume by what became of them, and bytes of the store.
+
+    :param read: read from the device.
+    :param zeros: found to be zeros.
+    :param reused: the same as in the parent.
+    :param new: stored now, before compression.
+    :param stored: put into the store: packs and manifest.
+    """
+
+    read: int = 0
+    zeros: int = 0
+    reused: int = 0
+    new: int = 0
+    stored: int = 0
+
+
+class BackupWriter:
+    """Writes one backup of one device."""
+
+    def __init__(
+        self,
+        repository: Repository,
+        backup_id: bytes,
+        device: Device,
+        *,
+        parent: Manifest | None = None,
+        threads: int = 4,
+        compression_level: int = 1,
+        progress: Progress,
+        stop: workers.Stop | None = None,
+    ) -> None:
+        """:param parent: a complete backup in the same repository; what it holds at the same place
+            is not stored again.
+        :param compression_level: of zstd; 0 stores blocks as they are.
+        """
+        self._repository = repository
+        self._device = device
+        self._parent = parent
+        self._parent_maps = MapReader(repository, parent) if parent else None
+        self._threads = threads
+        self._level = compression_level
+        self._progress = progress
+        self._stop = stop
+        self._uploads = Uploads()
+        self._blocks = PackWriter(repository, form.KIND_BLOCKS, self._uploads)
+        self._maps = PackWriter(repository, form.KIND_MAPS, self._uploads)
+        self._manifest = ManifestWriter(repository, backup_id, device.size)
+        self._amounts = Amounts()
+        self._lock = threading.Lock()
+
+    def run(self, head: Head) -> Amounts:
+        """Read the whole device once and commit the backup.
+
+        :param head: the manifest's head; what was counted on the way is added to it under
+            ``bytes``.
+        :raises errors.OsbrickError: nothing was committed.
+        """
+        try:
+            if self._parent:
+                self._manifest.inherit(self._parent.packs)
+                self._forget_tail(self._parent)
+            count = self._repository.chunk_count(self._device.size)
+            self._progress.enter("read", self._device.size)
+            workers.run(count, self._threads, self._make_step, self._stop)
+            self._blocks.finish()
+            self._maps.finish()
+            self._progress.enter("commit")
+            self._uploads.drain()
+            self._amounts.stored = self._blocks.stored + self._maps.stored
+            head["size"] = self._device.size
+            head["bytes"] = dataclasses.asdict(self._amounts)
+            sizes = self._blocks.sizes | self._maps.sizes
+            if self._stop:
+                self._stop.check()
+            self._amounts.stored += self._manifest.store(head, sizes)
+            return self._amounts
+        finally:
+            self._uploads.close()
+            self._manifest.close()
+
+    def _make_step(self) -> workers.Step:
+        buffer = ChunkBuffer(self._repository)
+        compressor = zstandard.ZstdCompressor(level=self._level) if self._level else None
+        size = self._device.size
+        chunk_size = self._repository.chunk_size
+
+        def step(index: int) -> None:
+            offset = index * chunk_size
+            length = min(chunk_size, size - offset)
+            buffer.read(self._device, offset, length)
+            self._chunk(index, buffer, compressor)
+
+        return step
+
+    def _chunk(
+        self, index: int, buffer: ChunkBuffer, compressor: zstandard.ZstdCompressor | None
+    ) -> None:
+        """Find out what the chunk in the buffer is, and store what is new of it."""
+        before = self._parent_entry(index)
+        amounts = Amounts(read=buffer.length)
+        if buffer.all_zeros():
+            amounts.zeros = buffer.length
+            self._forget(index, before)
+            entry = ZERO_ENTRY
+        else:
+            block_ids = buffer.block_ids()
+            chunk_id = self._repository.ids.chunk(block_ids)
+            if chunk_id == before.chunk_id:
+                amounts.reused = buffer.length
+                entry = before
+            else:
+                known = self._forget(index, before)
+                entry = self._store(chunk_id, block_ids, buffer, known, compressor, amounts)
+        self._manifest.set(index, entry)
+        self._count(amounts)
+
+    def _store(
+        self,
+        chunk_id: bytes,
+        block_ids: bytes,
+        buffer: ChunkBuffer,
+        known: ChunkMap | None,
+        compressor: zstandard.ZstdCompressor | None,
+        amounts: Amounts,
+    ) -> Entry:
+        """Store the blocks that are not ``known`` at their place, and the chunk's new map."""
+        count = buffer.block_count
+        chunk_map = ChunkMap(block_ids, [None] * count, [0] * count, [0] * count)
+        new: list[int] = []
+        pieces: list[tuple[bytes, Buffer]] = []
+        for index in range(count):
+            block_id = chunk_map.block_id(index)
+            content = buffer.block(index)
+            if block_id == form.ZEROS:
+                amounts.zeros += len(content)
+            elif known and index < len(known) and known.block_id(index) == block_id:
+                chunk_map.packs[index] = known.packs[index]
+                chunk_map.offsets[index] = known.offsets[index]
+                chunk_map.lengths[index] = known.lengths[index]
+                amounts.reused += len(content)
+            else:
+                new.append(index)
+                pieces.append((block_id, _squeeze(content, compressor)))
+                amounts.new += len(content)
+        if pieces:
+            pack, places = self._blocks.append(pieces)
+            for index, (offset, length) in zip(new, places, strict=True):
+                chunk_map.packs[index] = pack
+                chunk_map.offsets[index] = offset
+                chunk_map.lengths[index] = length
+        for pack, stored in chunk_map.stored().items():
+            self._manifest.count(pack, form.KIND_BLOCKS, stored)
+        data = form.compress(chunk_map.encode(), level=1)
+        map_pack, [(offset, length)] = self._maps.append([(chunk_id, data)])
+        self._manifest.count(map_pack, form.KIND_MAPS, length)
+        return Entry(chunk_id, map_pack, offset, length)
+
+    def _parent_entry(self, index: int) -> Entry:
+        if self._parent and index < self._parent.chunk_count:
+            return self._parent.entry(index)
+        return ZERO_ENTRY
+
+    def _forget(self, index: int, entry: Entry) -> ChunkMap | None:
+        """Take a chunk of the parent off what is in use; its map, whose blocks may be used
+        again."""
+        if entry.zeros or self._parent_maps is None:
+            return None
+        chunk_map = self._parent_maps.load(index)
+        for pack, stored in chunk_map.stored().items():
+            self._manifest.count(pack, form.KIND_BLOCKS, -stored)
+        self._manifest.count(entry.pack, form.KIND_MAPS, -entry.length)
+        return chunk_map
+
+    def _forget_tail(self, parent: Manifest) -> None:
+        """The parent may have been larger: what lies beyond our end is not in use."""
+        for index in range(self._repository.chunk_count(self._device.size), parent.chunk_count):
+            self._forget(index, parent.entry(index))
+
+    def _count(self, amounts: Amounts) -> None:
+        with self._lock:
+            total = self._amounts
+            total.read += amounts.read
+            total.zeros += amounts.zeros
+            total.reused += amounts.reused
+            total.new += amounts.new
+        self._progress.advance(amounts.read)
+
+
+def _squeeze(content: memoryview, compressor: zstandard.ZstdCompressor | None) -> Buffer:
+    """The content compressed, or a copy of it where that is not shorter."""
+    if compressor:
+        squeezed = compressor.compress(content)
+        if len(squeezed) < len(content):
+            return squeezed
+    return bytes(content)

@@ -1,0 +1,297 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From packs to a device: fetch, open, check, write; and name what could not be restored."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+
+import zstandard
+
+from freezer_osbrick import errors
+from freezer_osbrick.device.volume_device import Device
+from freezer_osbrick.pipeline import workers
+from freezer_osbrick.pipeline.progress import Progress
+from freezer_osbrick.pipeline.scan import ChunkBuffer
+from freezer_osbrick.repository import format as form
+from freezer_osbrick.repository import packs, ranges
+from freezer_osbrick.repository.chunkmap import ChunkMap
+from freezer_osbrick.repository.manifest import Manifest
+from freezer_osbrick.repository.maps import MapReader
+from freezer_osbrick.repository.repository import Repository
+from freezer_osbrick.repository.sealing import TAG_SIZE
+
+# Chunks that a worker restores together, so that what lies together in a pack is fetched together.
+WINDOW = 4
+
+
+@dataclasses.dataclass
+class Amounts:
+    """Bytes of the volume by what became of them.
+
+    :param fetched: bytes read from the store for blocks.
+    :param written: blocks written.
+    :param zeroed: ranges that were made zeros.
+    :param kept: found right on the device already.
+    """
+
+    fetched: int = 0
+    written: int = 0
+    zeroed: int = 0
+    kept: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class _Block:
+    """A block that the device lacks."""
+
+    id: bytes
+    offset: int
+    size: int
+
+
+class RestoreReader:
+    """Brings one device to the state of one backup."""
+
+    def __init__(
+        self,
+        repository: Repository,
+        manifest: Manifest,
+        device: Device,
+        *,
+        compare: bool,
+        threads: int = 4,
+        progress: Progress,
+        stop: workers.Stop | None = None,
+    ) -> None:
+        """:param compare: read the device first and write only blocks that differ: for a device
+        that holds an older or newer state of the same volume. Otherwise only zeros are looked
+        for."""
+        self._repository = repository
+        self._manifest = manifest
+        self._maps = MapReader(repository, manifest)
+        self._device = device
+        self._compare = compare
+        self._threads = threads
+        self._progress = progress
+        self._stop = stop
+        self._amounts = Amounts()
+        self._damaged: list[tuple[int, int]] = []
+        self._reasons: list[str] = []
+        self._lock = threading.Lock()
+
+    def run(self) -> Amounts:
+        """Write the device and flush it.
+
+        :raises errors.DamagedRanges: some of the backup cannot be read; the rest was restored.
+        :raises errors.BadRequest: the device is too small; nothing was written.
+        """
+        if self._device.size < self._manifest.size:
+            raise errors.BadRequest(
+                f"The backup has {self._manifest.size} bytes, the volume only {self._device.size}."
+            )
+        windows = -(-self._repository.chunk_count(self._device.size) // WINDOW)
+        self._progress.enter("write", self._device.size)
+        workers.run(windows, self._threads, self._make_step, self._stop)
+        self._device.flush()
+        if self._damaged:
+            damaged = _merge(self._damaged)
+            lost = sum(length for _, length in damaged)
+            where = ", ".join(f"{start}+{length}" for start, length in damaged[:8])
+            more = ", …" if len(damaged) > 8 else ""
+            raise errors.DamagedRanges(
+                f"{lost} bytes of backup {self._manifest.backup_id.hex()} cannot be restored"
+                f" (ranges {where}{more}): {self._reasons[0]}",
+                damaged,
+            )
+        return self._amounts
+
+    def _make_step(self) -> workers.Step:
+        buffer = ChunkBuffer(self._repository)
+        decompressor = zstandard.ZstdDecompressor()
+
+        def step(window: int) -> None:
+            self._window(window, buffer, decompressor)
+
+        return step
+
+    def _window(
+        self, window: int, buffer: ChunkBuffer, decompressor: zstandard.ZstdDecompressor
+    ) -> None:
+        amounts = Amounts()
+        lacking: list[ranges.Wanted] = []
+        blocks: list[_Block] = []
+        chunk_size, size = self._repository.chunk_size, self._device.size
+        first = window * WINDOW
+        last = min(first + WINDOW, self._repository.chunk_count(size))
+        for index in range(first, last):
+            self._chunk(index, buffer, lacking, blocks, amounts)
+        for run in ranges.runs(lacking):
+            self._restore_run(run, blocks, decompressor, amounts)
+        with self._lock:
+            for field in dataclasses.fields(Amounts):
+                total = getattr(self._amounts, field.name) + getattr(amounts, field.name)
+                setattr(self._amounts, field.name, total)
+        self._progress.advance(min(last * chunk_size, size) - first * chunk_size)
+
+    def _chunk(
+        self,
+        index: int,
+        buffer: ChunkBuffer,
+        lacking: list[ranges.Wanted],
+        blocks: list[_Block],
+        amounts: Amounts,
+    ) -> None:
+        """Put the zeros of a chunk in place and list the blocks that the device lacks."""
+        offset = index * self._repository.chunk_size
+        end = min(offset + self._repository.chunk_size, self._manifest.size)
+        room = min(offset + self._repository.chunk_size, self._device.size) - offset
+        if offset >= self._manifest.size:
+            self._beyond(offset, room, buffer, amounts)
+            return
+        length = end - offset
+        entry = self._manifest.entry(index)
+        if length < room:
+            self._beyond(end, room - length, buffer, amounts)
+        if entry.zeros:
+            self._make_zeros(offset, length, buffer, amounts)
+            return
+        present = b""
+        if self._compare:
+            buffer.read(self._device, offset, length)
+            present = buffer.block_ids()
+            if self._repository.ids.chunk(present) == entry.chunk_id:
+                amounts.kept += length
+                return
+        try:
+            chunk_map = self._maps.load(index)
+        except errors.Damaged as error:
+            self._lose(offset, length, str(error))
+            return
+        self._blocks(chunk_map, offset, length, present, buffer, lacking, blocks, amounts)
+
+    def _blocks(
+        self,
+        chunk_map: ChunkMap,
+        chunk_offset: int,
+        chunk_length: int,
+        present: bytes,
+        buffer: ChunkBuffer,
+        lacking: list[ranges.Wanted],
+        blocks: list[_Block],
+        amounts: Amounts,
+    ) -> None:
+        block_size = self._repository.block_size
+        zeros: list[tuple[int, int]] = []
+        for index in range(len(chunk_map)):
+            start = index * block_size
+            size = min(block_size, chunk_length - start)
+            block_id = chunk_map.block_id(index)
+            if present[index * form.ID_SIZE : (index + 1) * form.ID_SIZE] == block_id:
+                amounts.kept += size
+                continue
+            pack = chunk_map.packs[index]
+            if block_id == form.ZEROS:
+                zeros.append((chunk_offset + start, size))
+            elif pack is None or size <= 0:
+                self._lose(chunk_offset + start, max(size, 0), "A chunk map contradicts itself.")
+            else:
+                place = chunk_map.offsets[index], chunk_map.lengths[index]
+                lacking.append(ranges.Wanted(pack, *place, len(blocks)))
+                blocks.append(_Block(block_id, chunk_offset + start, size))
+        for start, length in _merge(zeros):
+            self._make_zeros(start, length, buffer, amounts)
+
+    def _restore_run(
+        self,
+        run: ranges.Run,
+        blocks: list[_Block],
+        decompressor: zstandard.ZstdDecompressor,
+        amounts: Amounts,
+    ) -> None:
+        """Fetch a run of boxes and write their blocks, neighbours together."""
+        try:
+            data = packs.read_run(self._repository, run)
+        except (errors.ObjectMissing, errors.Damaged) as error:
+            for piece in run.pieces:
+                self._lose(blocks[piece.target].offset, blocks[piece.target].size, str(error))
+            return
+        amounts.fetched += len(data)
+        pending: list[bytes | memoryview] = []
+        begin = end = -1
+        for piece in sorted(run.pieces, key=lambda piece: blocks[piece.target].offset):
+            block = blocks[piece.target]
+            start = piece.offset - run.offset
+            try:
+                content = self._open(piece, block, data[start : start + piece.length], decompressor)
+            except errors.Damaged as error:
+                self._lose(block.offset, block.size, str(error))
+                continue
+            if block.offset != end:
+                self._write(begin, pending, amounts)
+                pending, begin = [], block.offset
+            pending.append(content)
+            end = block.offset + block.size
+        self._write(begin, pending, amounts)
+
+    def _write(self, offset: int, contents: list[bytes | memoryview], amounts: Amounts) -> None:
+        if contents:
+            data = b"".join(contents) if len(contents) > 1 else contents[0]
+            self._device.write(offset, data)
+            amounts.written += len(data)
+
+    def _open(
+        self,
+        piece: ranges.Wanted,
+        block: _Block,
+        box: memoryview,
+        decompressor: zstandard.ZstdDecompressor,
+    ) -> bytes | memoryview:
+        """The block's content, proved by its id."""
+        data = packs.open_box(
+            self._repository, form.KIND_BLOCKS, piece.pack, piece.offset, box, block.id
+        )
+        where = f"in object {form.pack_name(piece.pack)} at byte {piece.offset}"
+        if piece.length - TAG_SIZE != block.size:
+            # A block is kept compressed exactly where that made it shorter.
+            try:
+                if zstandard.frame_content_size(data) != block.size:
+                    raise errors.Damaged(f"A block {where} has another size than it should.")
+                data = decompressor.decompress(data, max_output_size=block.size)
+            except zstandard.ZstdError as error:
+                raise errors.Damaged(f"A block {where} cannot be decompressed: {error}.") from None
+        if len(data) != block.size or self._repository.ids.block(data) != block.id:
+            raise errors.Damaged(f"A block {where} is not the one that was backed up.")
+        return data if isinstance(data, bytes) else memoryview(data)
+
+    def _make_zeros(self, offset: int, length: int, buffer: ChunkBuffer, amounts: Amounts) -> None:
+        """Prove that the range reads as zeros, or make it so. A new volume is not assumed to be
+        empty."""
+        buffer.read(self._device, offset, length)
+        if buffer.all_zeros():
+            amounts.kept += length
+        else:
+            self._device.zero(offset, length)
+            amounts.zeroed += length
+
+    def _beyond(self, offset: int, length: int, buffer: ChunkBuffer, amounts: Amounts) -> None:
+        """What lies beyond the backup's end: nothing of a new volume's earlier life may remain
+        there; a volume that has grown since keeps what it has."""
+        if not self._compare:
+            self._make_zeros(offset, length, buffer, amounts)
+
+    def _lose(self, offset: int, length: int, reason: str) -> None:
+        with self._lock:
+            self._damaged.append((offset, length))
+            self._reasons.append(reason)
+
+
+def _merge(parts: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Ranges ``(offset, length)`` in order, neighbours joined."""
+    merged: list[tuple[int, int]] = []
+    for offset, length in sorted(parts):
+        if merged and merged[-1][0] + merged[-1][1] == offset:
+            merged[-1] = (merged[-1][0], merged[-1][1] + length)
+        else:
+            merged.append((offset, length))
+    return merged
