@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``freezer-osbrick backup``."""
+
+from __future__ import annotations
+
+import argparse
+import socket
+from typing import Any
+
+from freezer_osbrick import errors
+from freezer_osbrick.commands import base, transfer
+
+
+class Backup(transfer.TransferCommand):
+    """Back up volumes, whatever they are attached to.
+
+    Each volume is frozen by a snapshot, a volume of that snapshot is attached to this host, and its
+    blocks are stored. The volume itself keeps its state and its users. Every backup restores by
+    itself; an incremental one stores only what changed.
+    """
+
+    columns = (
+        *transfer.OUTCOME,
+        transfer.LEVEL,
+        *transfer.byte_columns("bytes_read", "bytes_new", "bytes_stored"),
+        *transfer.byte_columns("bytes_zero", "bytes_reused", everyday=False),
+        transfer.SECONDS,
+        transfer.BACKUP,
+        transfer.TIME,
+        transfer.REASON,
+    )
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        parser = super().get_parser(prog_name)
+        base.add_volume_arguments(parser, "back up")
+        base.add_repository_argument(parser)
+        parser.add_argument(
+            "--incremental",
+            action="store_true",
+            help="compare with the newest backup of the same volume and store what changed",
+        )
+        parser.add_argument(
+            "--backup-name",
+            metavar="<name>",
+            default="default",
+            help="a name for backups that belong together (default: %(default)s)",
+        )
+        parser.add_argument(
+            "--hostname",
+            metavar="<host>",
+            default=socket.gethostname(),
+            help="host to record in the backup (default: this one)",
+        )
+        _add_level_arguments(parser)
+        return parser
+
+    def check(self, parsed_args: argparse.Namespace) -> None:
+        super().check(parsed_args)
+        base.check_repository(parsed_args)
+        if not base.volume_ids(parsed_args):
+            raise errors.BadRequest("Name at least one volume by its id.")
+        if parsed_args.restart_always_level is not None and parsed_args.always_level is None:
+            raise errors.BadRequest("--restart-always-level needs --always-level beside it.")
+
+    def take_action(self, parsed_args: argparse.Namespace) -> Any:
+        from freezer_osbrick.operations.backup import BackupRequest, backup
+
+        request = BackupRequest(
+            volume_ids=base.volume_ids(parsed_args),
+            backup_name=parsed_args.backup_name,
+            hostname=parsed_args.hostname,
+            incremental=parsed_args.incremental,
+            max_level=parsed_args.max_level,
+            always_level=parsed_args.always_level,
+            restart_always_level=parsed_args.restart_always_level,
+        )
+        context = self.open_context()
+        url = base.repository_url(context, parsed_args)
+        with self.progress(parsed_args) as show:
+            report = backup(context, url, request, progress=show)
+        return self.report(report, parsed_args)
+
+
+def _add_level_arguments(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group(
+        "levels", "When to begin again with a full backup, as freezer-agent does."
+    )
+    group.add_argument(
+        "--max-level",
+        metavar="<level>",
+        type=level,
+        help="a full backup follows an incremental one of this level",
+    )
+    group.add_argument(
+        "--always-level",
+        metavar="<level>",
+        type=level,
+        help="levels grow up to this one and stay there",
+    )
+    group.add_argument(
+        "--restart-always-level",
+        metavar="<days>",
+        type=days,
+        help="with --always-level: a full backup after so many days",
+    )
+
+
+def level(text: str) -> int:
+    """A backup level for argparse: a whole number, 0 or more."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a level; give 0, 1, 2 and so on")
+    return int(text)
+
+
+def days(text: str) -> float:
+    """A number of days for argparse: more than 0, fractions allowed."""
+    try:
+        count = float(text)
+    except ValueError:
+        count = 0.0
+    if not 0 < count < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of days above 0")
+    return count

@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What all commands share: arguments, the context of operations, errors and exit statuses."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from cliff import command, lister, show
+
+from freezer_osbrick import errors
+from freezer_osbrick.commands import columns, signals
+
+if TYPE_CHECKING:
+    from freezer_osbrick.operations.context import Context
+
+LOG = logging.getLogger(__name__)
+
+UNEXPECTED = 70  # EX_SOFTWARE of sysexits.h: a fault in this program
+REPOSITORY_VARIABLE = "FREEZER_OSBRICK_REPOSITORY"
+
+
+class OsbrickCommand(command.Command):
+    """A command whose failures are one sentence and an exit status."""
+
+    exit_status = 0
+
+    def run(self, parsed_args: argparse.Namespace) -> int:
+        try:
+            with signals.ending_in_order(LOG.warning):
+                self.check(parsed_args)
+                super().run(parsed_args)
+        except BrokenPipeError:
+            raise  # whoever read our output has gone: cliff knows what to do
+        except signals.Ended as exc:
+            return exc.exit_status
+        except errors.OsbrickError as exc:
+            return self._fail(str(exc), exc, exc.exit_status)
+        except Exception as exc:
+            told = f"Unexpected {type(exc).__name__}: {exc} (run with --debug for details)"
+            return self._fail(told, exc, UNEXPECTED)
+        return self.exit_status
+
+    def check(self, parsed_args: argparse.Namespace) -> None:
+        """Refuse arguments that make no sense together, before anything is started.
+
+        :raises errors.BadRequest: with a sentence that says what to give instead.
+        """
+
+    def open_context(self) -> Context:
+        """Everything operations need, from the configuration files and the environment."""
+        from freezer_osbrick.commands import settings
+        from freezer_osbrick.operations.context import Context
+
+        options = self.app.options
+        return Context.open(settings.load(options.config_files, os_cloud=options.os_cloud))
+
+    def _fail(self, message: str, exc: Exception, status: int) -> int:
+        debug = self.app.options.debug
+        LOG.error("%s", " ".join(message.split()), exc_info=exc if debug else None)
+        return status
+
+
+class OsbrickLister(OsbrickCommand, lister.Lister):
+    """A command that prints one row a record."""
+
+    columns: Sequence[columns.Column] = ()
+    need_sort_by_cliff = True
+
+    def check(self, parsed_args: argparse.Namespace) -> None:
+        super().check(parsed_args)
+        unknown = columns.unknown_column(self.columns, parsed_args.columns)
+        if unknown is not None:
+            known = ", ".join(column.field for column in self.columns)
+            raise errors.BadRequest(f"There is no column {unknown!r}; there are {known}.")
+
+    def rows(self, records: Sequence[dict[str, Any]], parsed_args: argparse.Namespace) -> Any:
+        """The records as cliff takes them."""
+        return columns.table(self.columns, records, parsed_args)
+
+
+class OsbrickShowOne(OsbrickCommand, show.ShowOne):
+    """A command that prints the fields of one record."""
+
+
+def add_repository_argument(parser: argparse.ArgumentParser) -> None:
+    """``--repository URL|NAME``."""
+    parser.add_argument(
+        "--repository",
+        metavar="<url-or-name>",
+        default=os.environ.get(REPOSITORY_VARIABLE),
+        help=(
+            "where backups lie: file:///srv/backups, an absolute path, or NAME for a section "
+            f"[repository:NAME] of the configuration file (environment: {REPOSITORY_VARIABLE})"
+        ),
+    )
+
+
+def repository_url(context: Context, parsed_args: argparse.Namespace) -> str:
+    """The repository's URL, looked up in the configuration where a name was given."""
+    from freezer_osbrick import opts
+
+    given = parsed_args.repository
+    if "://" in given or given.startswith("/"):
+        return given
+    return opts.repository_url(context.conf, given)
+
+
+def check_repository(parsed_args: argparse.Namespace) -> None:
+    """Refuse a command line that names no repository."""
+    if not parsed_args.repository:
+        raise errors.BadRequest(
+            f"Name a repository with --repository or the variable {REPOSITORY_VARIABLE}."
+        )
+
+
+def add_volume_arguments(parser: argparse.ArgumentParser, verb: str) -> None:
+    """Volume ids, as words or with Freezer's ``--single-volume-id``."""
+    parser.add_argument(
+        "volume_ids", metavar="<volume-id>", nargs="*", help=f"id of a volume to {verb}"
+    )
+    parser.add_argument(
+        "--single-volume-id",
+        metavar="<volume-id>",
+        action="append",
+        default=[],
+        help=f"id of a volume to {verb}, as freezer-agent names this option; may be repeated",
+    )
+
+
+def volume_ids(parsed_args: argparse.Namespace) -> tuple[str, ...]:
+    """The volumes named on the command line, each once, in the order given."""
+    named = (word.strip() for word in [*parsed_args.volume_ids, *parsed_args.single_volume_id])
+    return tuple(dict.fromkeys(word for word in named if word))

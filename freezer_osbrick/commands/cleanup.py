@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``freezer-osbrick cleanup``."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from freezer_osbrick.commands import base
+from freezer_osbrick.commands.columns import Column
+
+FAILED = 1
+
+
+class Cleanup(base.OsbrickLister):
+    """Remove what runs that died left behind.
+
+    Snapshots, volumes and attachments in the cloud, and connected devices, mounts and temporary
+    files on this host. Nothing of a run that lives and nothing that others made is touched. The
+    exit status is 1 where something could not be removed.
+    """
+
+    columns = (
+        Column("state", "State"),
+        Column("kind", "Kind"),
+        Column("id", "ID"),
+        Column("run", "Run"),
+        Column("reason", "Reason", optional=True),
+    )
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        parser = super().get_parser(prog_name)
+        parser.add_argument(
+            "--dry-run", action="store_true", help="list what would be removed, remove nothing"
+        )
+        parser.add_argument(
+            "--host",
+            metavar="<host>",
+            help="this backup host is gone for good: remove what its runs left in the cloud, too",
+        )
+        return parser
+
+    def take_action(self, parsed_args: argparse.Namespace) -> Any:
+        from freezer_osbrick.operations.cleanup import cleanup
+
+        context = self.open_context()
+        report = cleanup(
+            context.cloud,
+            context.host,
+            context.ledger,
+            dry_run=parsed_args.dry_run,
+            host_gone=parsed_args.host,
+        )
+        if report.failed:
+            self.exit_status = FAILED
+        return self.rows([item.to_dict() for item in report.items], parsed_args)

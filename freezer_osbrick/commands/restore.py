@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``freezer-osbrick restore``."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from freezer_osbrick import errors
+from freezer_osbrick.commands import base, dates, transfer
+from freezer_osbrick.commands.columns import Column
+
+
+class Restore(transfer.TransferCommand):
+    """Restore volumes, every block checked.
+
+    A volume that still exists is left as it is: a new volume is made of a snapshot of it and only
+    the blocks that differ are written into that one. A volume that is gone is created anew with the
+    type, size, name and properties it had. The id of each restored volume is printed.
+    """
+
+    columns = (
+        *transfer.OUTCOME,
+        Column("restored_volume_id", "Restored volume ID"),
+        Column("target", "Target"),
+        *transfer.byte_columns("bytes_written"),
+        *transfer.byte_columns("bytes_read", "bytes_zero", "bytes_reused", everyday=False),
+        transfer.SECONDS,
+        transfer.BACKUP,
+        transfer.TIME,
+        transfer.REASON,
+    )
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        parser = super().get_parser(prog_name)
+        base.add_volume_arguments(parser, "restore")
+        base.add_repository_argument(parser)
+        choice = parser.add_argument_group("which backup", "The newest one where nothing is said.")
+        choice.add_argument(
+            "--backup",
+            metavar="<backup-id>",
+            help="restore this backup; the first characters do where they name only one",
+        )
+        choice.add_argument(
+            "--restore-from-date",
+            metavar="<date>",
+            type=dates.date_argument,
+            help="the newest backup made at this date or before, ISO 8601, UTC without a zone",
+        )
+        choice.add_argument(
+            "--backup-name", metavar="<name>", help="only backups that carry this name"
+        )
+        choice.add_argument("--hostname", metavar="<host>", help="only backups made on this host")
+        target = parser.add_argument_group("the restored volume")
+        target.add_argument(
+            "--volume-type", metavar="<type>", help="volume type, instead of the one recorded"
+        )
+        target.add_argument(
+            "--availability-zone", metavar="<zone>", help="zone, instead of the one recorded"
+        )
+        target.add_argument("--new-name", metavar="<name>", help="name of the restored volume")
+        return parser
+
+    def check(self, parsed_args: argparse.Namespace) -> None:
+        super().check(parsed_args)
+        base.check_repository(parsed_args)
+        volumes = base.volume_ids(parsed_args)
+        if parsed_args.backup:
+            if volumes:
+                raise errors.BadRequest("Name volumes or one --backup, not both.")
+            if parsed_args.restore_from_date is not None:
+                raise errors.BadRequest("Give --backup or --restore-from-date, not both.")
+        elif not volumes:
+            raise errors.BadRequest("Name at least one volume by its id, or one --backup.")
+
+    def take_action(self, parsed_args: argparse.Namespace) -> Any:
+        from freezer_osbrick.operations.restore import RestoreRequest, restore
+
+        request = RestoreRequest(
+            volume_ids=base.volume_ids(parsed_args),
+            backup_id=parsed_args.backup,
+            backup_name=parsed_args.backup_name,
+            hostname=parsed_args.hostname,
+            before=parsed_args.restore_from_date,
+            volume_type=parsed_args.volume_type,
+            availability_zone=parsed_args.availability_zone,
+            new_name=parsed_args.new_name,
+        )
+        context = self.open_context()
+        url = base.repository_url(context, parsed_args)
+        with self.progress(parsed_args) as show:
+            report = restore(context, url, request, progress=show)
+        return self.report(report, parsed_args)

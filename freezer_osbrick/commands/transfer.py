@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What backup and restore share: they move volumes, show progress and report one row a volume."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+from freezer_osbrick.commands import base, progress
+from freezer_osbrick.commands.columns import Bytes, Column, Moment, Seconds
+
+if TYPE_CHECKING:
+    from freezer_osbrick.operations.reports import RunReport
+
+FAILED = 1
+
+OUTCOME = (
+    Column("volume_id", "Volume ID"),
+    Column("volume_name", "Volume name", optional=True),
+    Column("project_id", "Project ID", everyday=False),
+    Column("volume_type", "Volume type", everyday=False),
+    Column("size_gib", "Size GiB"),
+    Column("state", "State"),
+)
+BACKUP = Column("backup_id", "Backup ID")
+LEVEL = Column("level", "Level")
+TIME = Column("time_stamp", "Time stamp", Moment, everyday=False)
+SECONDS = Column("seconds", "Seconds", Seconds)
+REASON = Column("reason", "Reason", optional=True)
+
+
+def byte_columns(*names: str, everyday: bool = True) -> tuple[Column, ...]:
+    """Columns of byte counts, each titled after its field."""
+    return tuple(
+        Column(name, name.replace("_", " ").capitalize(), Bytes, everyday) for name in names
+    )
+
+
+class TransferCommand(base.OsbrickLister):
+    """A command that moves volumes and reports one row each."""
+
+    def progress(
+        self, parsed_args: argparse.Namespace
+    ) -> contextlib.AbstractContextManager[progress.Listener | None]:
+        """Bars where a person watches, nothing elsewhere."""
+        stream = self.app.stderr
+        if progress.wanted(parsed_args, self.app.options.verbose_level, stream):
+            return progress.bars(stream)
+        return contextlib.nullcontext()
+
+    def report(self, report: RunReport, parsed_args: argparse.Namespace) -> Any:
+        """The rows of a finished run; a failed volume makes the whole command fail."""
+        if not report.ok:
+            self.exit_status = FAILED
+        return self.rows([volume.to_dict() for volume in report.volumes], parsed_args)
