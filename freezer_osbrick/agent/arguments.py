@@ -1,0 +1,238 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Freezer's arguments for a run of our engine: where they come from, and what they have to be.
+
+Adapts ``freezer.common.config``. A run of any other engine goes through Freezer's own functions
+unchanged.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import os
+from typing import Any
+
+import os_brick.opts
+from oslo_config import cfg
+from oslo_log import log
+
+from freezer_osbrick import errors
+from freezer_osbrick.agent import job_file, options
+
+LOG = log.getLogger(__name__)
+
+MEDIA = "cinderbrick"  # the branch of Freezer's jobs that only calls the engine
+MODE = "cinder"  # freezer-api takes this one for volumes, and Freezer's CinderMode does nothing
+_MODES = (MODE, "fs", MEDIA, *options.ENGINE_NAMES)
+
+# One volume by id; each of them means the same.
+_VOLUME_OPTIONS = ("single_volume_id", "cinderbrick_vol_id", "cinder_vol_id")
+# They choose something that is no volume of ours.
+_FOREIGN_OPTIONS = (
+    "cindernative_vol_id",
+    "cindernative_backup_id",
+    "nova_inst_id",
+    "nova_inst_name",
+    "glance_image_id",
+    "glance_image_name",
+    "glance_image_name_filter",
+)
+
+
+@dataclasses.dataclass
+class Selection:
+    """What a run of the engine is about; lies at ``osbrick`` among Freezer's arguments.
+
+    :param repository: address of the repository.
+    :param volume_id: None where it is still to be found by ``volume_name``, or none was given.
+    :param backup_name: as given; None where Freezer's default stands.
+    :param hostname: as given; None where Freezer filled in this host's.
+    """
+
+    repository: str
+    volume_id: str | None
+    volume_name: str | None
+    backup_name: str | None
+    hostname: str | None
+
+
+def patch(config: Any) -> None:
+    """Adapt the module ``freezer.common.config``.
+
+    :raises Exception: the module lacks something; nothing was changed then.
+    """
+    stock = config.get_backup_args
+    by_name = {option.dest: index for index, option in enumerate(config._COMMON)}
+    common = list(config._COMMON)
+    for name, added in (
+        ("engine_name", options.ENGINE_NAMES),
+        ("compression", options.COMPRESSIONS),
+    ):
+        common[by_name[name]] = options.with_choices(common[by_name[name]], added)
+    common += [option for option in options.OPTIONS if option.dest not in by_name]
+    # Freezer declares [os_brick] lock_path with another help text than os-brick: whichever comes
+    # second is a DuplicateOptError. os-brick's own declaration serves both.
+    brick_options = dict(os_brick.opts.list_opts())["os_brick"]
+
+    @functools.wraps(stock)
+    def get_backup_args() -> Any:
+        job = _our_job(config.CONF)
+        return stock() if job is None else _our_arguments(config, stock, job)
+
+    config._OS_BRICK_OPTS[:] = brick_options
+    config._COMMON[:] = common
+    for option in options.OPTIONS:
+        # Freezer leaves out an option whose value is None, and every one must be an attribute.
+        config.DEFAULT_PARAMS.setdefault(option.dest, option.default)
+    config.get_backup_args = get_backup_args
+
+
+def _our_job(conf: cfg.ConfigOpts) -> job_file.JobFile | None:
+    """The settings of this run where it is one of our engine; empty where no file was given.
+
+    :raises errors.BadRequest: the command line and the file name different engines.
+    """
+    ours_so_far = conf.engine_name in options.ENGINE_NAMES
+    job = job_file.JobFile("", {})
+    if conf.config:
+        try:
+            job = job_file.read(conf.config)
+        except errors.ConfigurationError:
+            if ours_so_far:
+                raise
+            return None
+    file_is_ours = job.engine in options.ENGINE_NAMES
+    if file_is_ours and not ours_so_far and options.on_command_line(conf, "engine_name"):
+        raise errors.BadRequest(
+            f"The command line asks for engine {conf.engine_name}, and {conf.config} for "
+            f"{job.engine}."
+        )
+    if job.engine and not file_is_ours and not options.on_command_line(conf, "engine_name"):
+        return None
+    return job if ours_so_far or file_is_ours else None
+
+
+def _our_arguments(config: Any, stock: Any, job: job_file.JobFile) -> Any:
+    conf = config.CONF
+    conf.set_override("engine_name", options.ENGINE_NAME)
+    settings = job_file.for_freezer(job, conf)
+    settings.pop("engine_name", None)
+    _refuse_limits(conf, settings)
+    reader = config.freezer_config.Config
+    own_parse = reader.__dict__["parse"]
+    reader.parse = staticmethod(lambda path: reader(dict(settings), []))
+    try:
+        arguments = stock()
+    finally:
+        reader.parse = own_parse
+    settle(arguments, conf, job.storages)
+    return arguments
+
+
+def _refuse_limits(conf: cfg.ConfigOpts, settings: dict[str, str]) -> None:
+    """Freezer would start itself again under trickle, or run without limits where there is none."""
+    for name in ("upload_limit", "download_limit"):
+        value = settings.get(name, conf[name])
+        if value is not None and int(value) != -1:
+            raise errors.BadRequest(
+                f"Engine osbrick of this version has no bandwidth limits: leave out {_flag(name)}."
+            )
+
+
+def settle(arguments: Any, conf: cfg.ConfigOpts, storages: tuple[str, ...] = ()) -> None:
+    """Make Freezer's arguments fit our engine, or refuse them: nothing exists in the cloud yet.
+
+    :raises errors.BadRequest: the arguments contradict each other or ask for what does not exist.
+    """
+    values = vars(arguments)
+    if values["mode"] not in (None, False, "", *_MODES):
+        raise errors.BadRequest(
+            f"Engine osbrick backs up Cinder volumes: --mode must be {MODE}, not {values['mode']}."
+        )
+    for name in _FOREIGN_OPTIONS:
+        if values.get(name):
+            raise errors.BadRequest(
+                f"Engine osbrick backs up Cinder volumes and cannot use {_flag(name)}."
+            )
+    if values.get("encrypt_pass_file"):
+        raise errors.BadRequest(
+            "Engine osbrick of this version cannot encrypt: the passphrase has to be left out."
+        )
+    volume_id, volume_name = _chosen_volume(values)
+    selection = Selection(
+        repository=_repository(values, storages) if values["action"] != "exec" else "",
+        volume_id=volume_id,
+        volume_name=volume_name,
+        backup_name=values["backup_name"] if options.is_given(conf, "backup_name") else None,
+        hostname=values["hostname"] if options.is_given(conf, "hostname") else None,
+    )
+    if values["action"] in ("backup", "restore") and not (volume_id or volume_name):
+        raise errors.BadRequest(
+            f"Engine osbrick needs the volume to {values['action']}: give --single-volume-id."
+        )
+    values.update(
+        engine_name=options.ENGINE_NAME,
+        mode=MODE,
+        backup_media=MEDIA,
+        compression=_compression(values["compression"], conf),
+        cinder_vol_name="",  # with one, Freezer's jobs end in an AttributeError
+        osbrick=selection,
+    )
+    set_volume(arguments, volume_id)
+
+
+def set_volume(arguments: Any, volume_id: str | None) -> None:
+    """The volume of the run, under every name that Freezer has for it.
+
+    Freezer's default name of a backup is made of one of them.
+    """
+    arguments.osbrick.volume_id = volume_id
+    vars(arguments).update(
+        single_volume_id=volume_id,
+        cinderbrick_vol_id=volume_id or "",
+        cinder_vol_id=volume_id or "",
+    )
+
+
+def _chosen_volume(values: dict[str, Any]) -> tuple[str | None, str | None]:
+    """The id and the name that were given; at most one of them is there."""
+    given = {name: values.get(name) for name in _VOLUME_OPTIONS if values.get(name)}
+    if len(set(given.values())) > 1:
+        named = " and ".join(f"{_flag(name)} {value}" for name, value in given.items())
+        raise errors.BadRequest(f"{named} are different volumes: give one of them.")
+    volume_id = next(iter(given.values()), None)
+    volume_name = values.get("cinder_vol_name") or None
+    if volume_id and volume_name:
+        raise errors.BadRequest("Give a volume by its id or by --cinder-vol-name, not by both.")
+    return volume_id, volume_name
+
+
+def _repository(values: dict[str, Any], storages: tuple[str, ...]) -> str:
+    """The address of the repository that Freezer's storage options mean."""
+    if storages:
+        raise errors.BadRequest(
+            "Engine osbrick of this version stores to one local folder: leave out "
+            f"{', '.join(f'[{name}]' for name in storages)}."
+        )
+    if values["storage"] != "local":
+        raise errors.BadRequest(
+            "Engine osbrick of this version stores to a local folder only: give --storage local "
+            f"and its folder with --container, not --storage {values['storage']}."
+        )
+    container = str(values["container"])
+    if not os.path.isabs(container):
+        raise errors.BadRequest(
+            "--container must be the absolute path of a folder with --storage local, not "
+            f"{container!r}."
+        )
+    return os.path.normpath(container)
+
+
+def _compression(value: str, conf: cfg.ConfigOpts) -> str:
+    if value not in options.COMPRESSIONS and options.is_given(conf, "compression"):
+        LOG.info("Engine osbrick compresses with zstd, not with %s.", value)
+    return "none" if value == "none" else "zstd"
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")

@@ -1,0 +1,262 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The engine that Freezer loads for ``--engine osbrick``.
+
+Freezer asks it for a backup or a restore with the words of its own storages (levels, dates,
+names); it passes them on to the operations, which do the work. Blocks never flow through
+Freezer's storage objects.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from freezer.engine import engine as freezer_engine
+from oslo_config import cfg
+from oslo_log import log
+
+from freezer_osbrick import errors
+from freezer_osbrick.agent import arguments, ending, progress, record, settings
+
+if TYPE_CHECKING:
+    from freezer_osbrick.operations import context as operations_context
+
+CONF = cfg.CONF
+LOG = log.getLogger(__name__)
+
+
+class OsbrickEngine(freezer_engine.BackupEngine):
+    """:ivar report: of the last backup or restore; None after a dry run."""
+
+    def __init__(self, storage: Any = None, dry_run: bool = False, **_stream_settings: Any) -> None:
+        super().__init__(storage=storage)
+        self.dry_run = bool(dry_run)
+        self.backup_name: str | None = None
+        self.report: Any = None
+        self._arguments: Any = None
+
+    @property
+    def name(self) -> str:
+        return "osbrick"
+
+    def bind(self, run: Any) -> None:
+        """Take Freezer's arguments of this run, and find the volume where only its name was given.
+
+        :raises errors.ResourceMissing: no volume has that name.
+        :raises errors.BadRequest: several volumes have that name.
+        """
+        self._arguments = run
+        selection = run.osbrick
+        if selection.volume_name and not selection.volume_id:
+            volume_id = find_volume(run.client_manager.get_cinder(), selection.volume_name)
+            arguments.set_volume(run, volume_id)
+
+    def backup(
+        self,
+        backup_resource: str,
+        hostname_backup_name: str,
+        incremental: bool,
+        max_level: Any,
+        always_level: Any,
+        restart_always_level: Any,
+        queue_size: int = 2,
+    ) -> int | None:
+        """Back the volume up.
+
+        :returns: the level of the backup; None after a dry run.
+        :raises errors.OsbrickError: the volume could not be backed up.
+        """
+        from freezer_osbrick.operations import backup
+
+        run = self._run
+        request = backup.BackupRequest(
+            volume_ids=(backup_resource,),
+            backup_name=self.backup_name or run.backup_name,
+            hostname=run.hostname,
+            incremental=bool(incremental),
+            max_level=int(max_level) if max_level else None,
+            always_level=int(always_level) if always_level else None,
+            restart_always_level=float(restart_always_level) if restart_always_level else None,
+        )
+        if self.dry_run:
+            volume = run.client_manager.get_cinder().get_volume(backup_resource)
+            LOG.info(
+                "Dry run: volume %s (%s, %s GiB) would be backed up to %s as %s.",
+                volume.id,
+                volume.name or "without a name",
+                volume.size,
+                run.osbrick.repository,
+                request.backup_name,
+            )
+            return None
+        with self._context() as context:
+            self.report = backup.backup(
+                context, run.osbrick.repository, request, progress=progress.Logged(LOG)
+            )
+        if not self.report.ok:
+            raise record.failure(self.report)
+        done = self.report.volumes[0]
+        run.time_stamp = int(done.time_stamp)
+        return int(done.level)
+
+    def restore(
+        self,
+        hostname_backup_name: str,
+        restore_resource: str,
+        overwrite: bool,
+        recent_to_date: int | None,
+        backup_media: str | None = None,
+    ) -> None:
+        """Restore the volume's newest backup that is not younger than ``recent_to_date``.
+
+        A volume that exists is not written to: a volume made of its snapshot is.
+
+        :raises errors.OsbrickError: the volume could not be restored.
+        """
+        from freezer_osbrick.operations import restore
+
+        run = self._run
+        if self.dry_run:
+            self._say_what_would_be_restored(restore_resource, recent_to_date)
+            return
+        request = restore.RestoreRequest(
+            volume_ids=(restore_resource,),
+            backup_name=run.osbrick.backup_name,
+            hostname=run.osbrick.hostname,
+            before=recent_to_date,
+            volume_type=run.volume_type,
+            availability_zone=run.availability_zone,
+            new_name=run.new_name,
+        )
+        with self._context() as context:
+            self.report = restore.restore(
+                context, run.osbrick.repository, request, progress=progress.Logged(LOG)
+            )
+        if not self.report.ok:
+            raise record.failure(self.report)
+        for volume in self.report.volumes:
+            LOG.info(
+                "Volume %s of backup %s is restored to volume %s.",
+                volume.volume_id,
+                volume.backup_id,
+                volume.restored_volume_id,
+            )
+
+    def remove(self, backup_name: str, before: int) -> list[dict[str, Any]]:
+        """Remove this host's backups of that name that were made at ``before`` or earlier.
+
+        Where a volume was given, only its backups.
+        """
+        from freezer_osbrick.operations import catalogue
+
+        run = self._run
+        with self._context() as context:
+            removed = catalogue.remove_backups(
+                context,
+                run.osbrick.repository,
+                backup_name=backup_name,
+                hostname=run.hostname,
+                before=before,
+                dry_run=self.dry_run,
+                volume_id=run.osbrick.volume_id,
+            )
+        for backup in removed:
+            verb = "would be" if self.dry_run else "is"
+            LOG.info("Backup %s of volume %s %s removed.", backup.backup_id, backup.volume_id, verb)
+        return [backup.to_dict() for backup in removed]
+
+    def info(self) -> list[Any] | None:
+        """The backups of the repository as ``[fields, rows]``; None where there is none."""
+        rows = [list(backup.to_dict().items()) for backup in self._list()]
+        if not rows:
+            return None
+        return [[key for key, _ in rows[0]], [[value for _, value in row] for row in rows]]
+
+    # Freezer's own engines are fed by a stream of files; these three are abstract there.
+
+    def backup_data(self, backup_path: str, manifest_path: str) -> Iterator[bytes]:
+        raise errors.BadRequest("Engine osbrick cannot be read as a stream of files.")
+
+    def restore_level(
+        self, restore_path: str, read_pipe: Any, backup: Any, except_queue: Any
+    ) -> None:
+        raise errors.BadRequest("Engine osbrick cannot be fed by a stream of files.")
+
+    def metadata(self, backup_resource: str) -> dict[str, Any]:
+        return {"engine_name": self.name, "volume_id": backup_resource}
+
+    @property
+    def _run(self) -> Any:
+        if self._arguments is None:
+            raise errors.ConfigurationError(
+                "Freezer did not hand its arguments over: this version of Freezer is not supported."
+            )
+        return self._arguments
+
+    def _list(self) -> list[Any]:
+        from freezer_osbrick.operations import catalogue
+
+        selection = self._run.osbrick
+        with self._context() as context:
+            return list(
+                catalogue.list_backups(
+                    context,
+                    selection.repository,
+                    volume_id=selection.volume_id,
+                    backup_name=selection.backup_name,
+                    hostname=selection.hostname,
+                )
+            )
+
+    def _say_what_would_be_restored(self, volume_id: str, before: int | None) -> None:
+        fitting = [b for b in self._list() if before is None or b.time_stamp <= before]
+        if not fitting:
+            raise errors.BackupMissing(
+                f"{self._run.osbrick.repository} holds no such backup of volume {volume_id}."
+            )
+        newest = max(fitting, key=lambda backup: backup.time_stamp)
+        LOG.info("Dry run: backup %s of volume %s would be restored.", newest.backup_id, volume_id)
+
+    @contextlib.contextmanager
+    def _context(self) -> Iterator[operations_context.Context]:
+        """What the operations need, with Freezer's own login and nothing on standard output.
+
+        Standard output carries the record that the scheduler reads.
+        """
+        from freezer_osbrick.operations import context
+
+        run = self._run
+        conf = settings.load(CONF, run.client_manager, compressed=run.compression != "none")
+        with contextlib.redirect_stdout(sys.stderr), ending.in_order(LOG):
+            yield context.Context.open(conf, session=session_of(run.client_manager))
+
+
+def session_of(clients: Any) -> Any:
+    """Freezer's Keystone session, which knows passwords, tokens and trusts.
+
+    Freezer switches the check of certificates off even where OS_CACERT names whom to trust.
+    """
+    authority = clients.swift_args.get("cacert")
+    if authority and not clients.swift_args.get("insecure"):
+        clients.sess.verify = authority
+    return clients.sess
+
+
+def find_volume(cinder: Any, name: str) -> str:
+    """The id of the one volume that has this name.
+
+    :param cinder: openstacksdk's proxy of the block storage service.
+    """
+    found = [
+        volume.id for volume in cinder.volumes(details=False, name=name) if volume.name == name
+    ]
+    if not found:
+        raise errors.ResourceMissing(f"No volume has the name {name!r}.")
+    if len(found) > 1:
+        raise errors.BadRequest(
+            f"{len(found)} volumes have the name {name!r}: give --single-volume-id with one of "
+            f"{', '.join(sorted(found))}."
+        )
+    return str(found[0])

@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the engine adds to Freezer's options.
+
+Another option is one more entry in OPTIONS: the command line, an ini file and a scheduler's job
+all reach it from there, and the engine reads it as an attribute of Freezer's arguments.
+"""
+
+from __future__ import annotations
+
+import ast
+import copy
+import json
+from typing import Any
+
+from oslo_config import cfg, types
+
+ENGINE_NAME = "osbrick"
+ENGINE_NAMES = (ENGINE_NAME, "cinder-osbrick")
+COMPRESSIONS = ("zstd", "none")
+
+
+def parse_list(value: Any) -> list[str]:
+    """A list from JSON, from Python source (the scheduler's) or from words between commas.
+
+    :raises ValueError: it begins like a list and is none.
+    """
+    if isinstance(value, list | tuple):
+        return [str(item) for item in value]
+    text = str(value).strip()
+    if not text.startswith(("[", "(")):
+        return [word.strip() for word in text.split(",") if word.strip()]
+    try:
+        parsed = json.loads(text)
+    except ValueError:
+        try:
+            parsed = ast.literal_eval(text)
+        except (SyntaxError, ValueError, MemoryError, RecursionError) as exc:
+            raise ValueError(f"{text!r} is no list") from exc
+    if not isinstance(parsed, list | tuple):
+        raise ValueError(f"{text!r} is no list")
+    return [str(item) for item in parsed]
+
+
+class VolumeId(types.ConfigType):
+    """One volume; a list of one, as forms and job documents send it, is the same."""
+
+    def __init__(self) -> None:
+        super().__init__(type_name="volume id")
+
+    def __call__(self, value: Any) -> str | None:
+        volumes = parse_list(value)
+        if len(volumes) > 1:
+            raise ValueError(f"one volume id is wanted, {len(volumes)} are given")
+        return volumes[0] if volumes else None
+
+    def _formatter(self, value: str) -> str:
+        return value
+
+    def __repr__(self) -> str:
+        return "VolumeId"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, VolumeId)
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+OPTIONS = [
+    cfg.Opt(
+        "single-volume-id",
+        dest="single_volume_id",
+        type=VolumeId(),
+        help="Engine osbrick: id of the Cinder volume to back up or restore. --cinderbrick-vol-id "
+        "and --cinder-vol-id mean the same.",
+    ),
+    cfg.StrOpt(
+        "volume-type",
+        dest="volume_type",
+        help="Engine osbrick, restore to a new volume: its type, instead of the one in the backup.",
+    ),
+    cfg.StrOpt(
+        "availability-zone",
+        dest="availability_zone",
+        help="Engine osbrick, restore to a new volume: its availability zone, instead of the one "
+        "in the backup.",
+    ),
+    cfg.StrOpt(
+        "new-name",
+        dest="new_name",
+        help="Engine osbrick, restore: the name of the restored volume, instead of the one in the "
+        "backup.",
+    ),
+]
+
+
+def list_opts() -> list[tuple[str | None, list[cfg.Opt]]]:
+    """For oslo.config's generator."""
+    return [(None, OPTIONS)]
+
+
+def with_choices(option: Any, added: tuple[str, ...]) -> cfg.Opt:
+    """A copy of a string option that takes more values."""
+    wider: Any = copy.copy(option)
+    wider.type = copy.copy(option.type)
+    wider.type.choices = {**option.type.choices, **dict.fromkeys(added)}
+    return wider
+
+
+def is_ours(conf: cfg.ConfigOpts = cfg.CONF) -> bool:
+    """Whether this process was asked to run our engine."""
+    return "engine_name" in conf and conf.engine_name in ENGINE_NAMES
+
+
+def on_command_line(conf: cfg.ConfigOpts, name: str) -> bool:
+    return _location(conf, name) is cfg.Locations.command_line
+
+
+def is_given(conf: cfg.ConfigOpts, name: str) -> bool:
+    """Whether somebody set the option: on the command line, in a file or in a job."""
+    return _location(conf, name) not in (cfg.Locations.opt_default, cfg.Locations.set_default)
+
+
+def _location(conf: cfg.ConfigOpts, name: str) -> cfg.Locations:
+    location = conf.get_location(name)
+    return location.location if location is not None else cfg.Locations.opt_default

@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What Freezer is told about a run: the fields of its own records, and one entry a volume."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from freezer_osbrick import errors
+
+
+class VolumeEntries(dict[str, Any]):
+    """``{"volumes": [...]}``, which prints as one line a volume in Freezer's table for people."""
+
+    def __str__(self) -> str:
+        return "\n".join(_line(volume) for volume in self["volumes"])
+
+
+def of_backup(stock: dict[str, Any], report: Any, *, incremental: bool) -> dict[str, Any]:
+    """Freezer's own record, completed.
+
+    :param stock: what BackupJob.execute returned; its time and level are the engine's own
+        already.
+    :param incremental: kept beside the levels, since Freezer refuses levels without it at a
+        restore.
+    """
+    level = stock["curr_backup_level"]
+    return {
+        **stock,
+        "level": level,
+        "incremental": incremental,
+        "encrypted": False,
+        "osbrick": _entries(report),
+    }
+
+
+def of_restore(report: Any, conf: Any) -> dict[str, Any]:
+    """What was restored, and to which volumes.
+
+    It has neither ``action`` nor ``backup_id``: the scheduler would take it for a backup and
+    record it.
+    """
+    return {
+        "engine_name": conf.engine_name,
+        "storage": conf.storage,
+        "container": conf.container,
+        "restored_volume_ids": [volume.restored_volume_id for volume in report.volumes],
+        "osbrick": _entries(report),
+    }
+
+
+def of_removal(removed: list[dict[str, Any]]) -> dict[str, Any]:
+    """Empty where nothing was removed, as Freezer's own."""
+    return {"removed_backups": removed} if removed else {}
+
+
+def failure(report: Any) -> errors.OsbrickError:
+    """One sentence on the volumes of a run that failed."""
+    failed = [volume for volume in report.volumes if volume.state != "success"]
+    reasons = "; ".join(f"{volume.volume_id}: {volume.reason}" for volume in failed)
+    if len(report.volumes) == 1:
+        return errors.OsbrickError(f"Volume {reasons}")
+    return errors.OsbrickError(f"{len(failed)} of {len(report.volumes)} volumes failed: {reasons}")
+
+
+def _entries(report: Any) -> VolumeEntries:
+    return VolumeEntries(volumes=[volume.to_dict() for volume in report.volumes])
+
+
+def _line(volume: dict[str, Any]) -> str:
+    told = (
+        ("", "volume_id"),
+        ("backup ", "backup_id"),
+        ("level ", "level"),
+        ("restored to ", "restored_volume_id"),
+    )
+    parts = [f"{word}{volume[key]}" for word, key in told if volume.get(key) not in (None, "")]
+    return ", ".join(parts)
