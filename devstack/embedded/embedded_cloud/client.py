@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import pathlib
@@ -11,10 +10,10 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from . import loop
+from . import loop, servers
 from .errors import ApiError, CloudError
 from .process import Service
 from .rest import Session, answers
@@ -189,18 +188,7 @@ class EmbeddedCloud:
 
     def servers(self) -> dict[str, Any]:
         """The pretended servers: id → name, project_id, volumes (id → attachment_id, device)."""
-        try:
-            return dict(json.loads(self.state.servers_file.read_text(encoding="utf-8")))
-        except FileNotFoundError:
-            return {}
-
-    def _change_servers(self, change: Callable[[dict[str, Any]], None]) -> None:
-        lock = self.state.run / "servers.lock"
-        with open(lock, "w", encoding="utf-8") as stream:
-            fcntl.flock(stream, fcntl.LOCK_EX)
-            servers = self.servers()
-            change(servers)
-            write_atomically(self.state.servers_file, json.dumps(servers, indent=2))
+        return servers.read(self.state)
 
     def pretend_server(
         self,
@@ -230,18 +218,14 @@ class EmbeddedCloud:
         except CloudError:
             self.cinder("DELETE", address, project=project)
             raise
-        info = made["attachment"]["connection_info"]
-        device = info.get("device_path") or f"rbd:{info['name']}"
+        device = servers.device_of(made["attachment"]["connection_info"])
         project_id = self.session(project).project_id
-
-        def add(servers: dict[str, Any]) -> None:
-            server = servers.setdefault(server_id, {
+        with servers.changing(self.state) as known:
+            server = known.setdefault(server_id, {
                 "name": f"server-{server_id[:8]}", "project_id": project_id,
                 "metadata": metadata or {}, "volumes": {},
             })
             server["volumes"][volume_id] = {"attachment_id": reserved["id"], "device": device}
-
-        self._change_servers(add)
         return {"server_id": server_id, "attachment_id": reserved["id"], "device": device}
 
     def release_server(self, volume_id: str) -> None:
@@ -253,14 +237,11 @@ class EmbeddedCloud:
             raise CloudError(f"volume {volume_id} is attached to no pretended server")
         projects = {number: name for name, number in self.state.settings["projects"].items()}
         for server_id, project_id, volume in holders:
-
-            def remove(servers: dict[str, Any], server_id: str = server_id) -> None:
-                del servers[server_id]["volumes"][volume_id]
-                if not servers[server_id]["volumes"]:
-                    del servers[server_id]
-
             # Cinder asks the compute service first, which has to have let go of the volume
-            self._change_servers(remove)
+            with servers.changing(self.state) as known:
+                del known[server_id]["volumes"][volume_id]
+                if not known[server_id]["volumes"]:
+                    del known[server_id]
             project = projects[project_id]
             try:
                 self.cinder("DELETE", f"/attachments/{volume['attachment_id']}", project=project)

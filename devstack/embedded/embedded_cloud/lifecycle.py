@@ -8,7 +8,7 @@ import pathlib
 import time
 from collections.abc import Callable
 
-from . import configuration, pool, seeding, virtualenv
+from . import configuration, pool, seeding, servers, virtualenv
 from .errors import CloudError
 from .process import Service
 from .rest import answers
@@ -42,7 +42,10 @@ def up(state: State, venv: pathlib.Path, attach: str | None, say: Say) -> None:
         seeding.identity(state)
         state.write_openrc()
         cinder.wait(lambda: answers(state.cinder_root + "/healthcheck"), "Cinder")
-        seeding.volume_types(state)
+        admin = seeding.admin_session(state)
+        admin.authenticate()
+        seeding.volume_types(state, admin)
+        servers.refresh(state, admin)
     say(f"the cloud is up after {time.monotonic() - began:.1f} s: {state.auth_url}, "
         f"users in {state.folder}/*rc")
 

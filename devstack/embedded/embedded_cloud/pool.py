@@ -38,9 +38,10 @@ def prepare(state: State) -> str:
         if os.geteuid() != 0:
             raise CloudError(f"{state.pool} is an XFS image: only root can bring this cloud up")
         _run("mount", "-o", "loop,discard", str(state.pool_image), str(state.pool))
-    shares = reflink.supported(state.pool)
-    state.settings["reflink"] = shares
-    state.save()
+    shares = state.settings.get("reflink")
+    if shares is None:
+        shares = state.settings["reflink"] = reflink.supported(state.pool)
+        state.save()
     if kind == "xfs":
         return f"XFS with reflink on a loop device ({IMAGE_BYTES >> 30} GiB, sparse)"
     how = "which can reflink" if shares else "snapshots are sparse copies, not atomic"

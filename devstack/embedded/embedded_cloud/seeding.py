@@ -92,25 +92,23 @@ def identity(state: State) -> None:
     state.save()
 
 
-def volume_types(state: State) -> None:
+def volume_types(state: State, admin: Session) -> None:
     """Make one volume type a backend, and the group type, in Cinder."""
     wanted = list(state.settings["backends"])
     if state.settings.get("seeded_types") == wanted:
         return
-    session = admin_session(state)
-    session.authenticate()
-    url = f"{state.cinder_root}/v3/{session.project_id}"
-    known = {t["name"] for t in session.request("GET", f"{url}/types")["volume_types"]}
+    url = f"{state.cinder_root}/v3/{admin.project_id}"
+    known = {t["name"] for t in admin.request("GET", f"{url}/types")["volume_types"]}
     for backend in wanted:
         if backend not in known:
             specs = {"volume_backend_name": backend}
             body = {"volume_type": {"name": backend, "extra_specs": specs}}
-            session.request("POST", f"{url}/types", body)
-    known = {t["name"] for t in session.request("GET", f"{url}/group_types")["group_types"]}
+            admin.request("POST", f"{url}/types", body)
+    known = {t["name"] for t in admin.request("GET", f"{url}/group_types")["group_types"]}
     if GROUP_TYPE not in known:
         body = {"group_type": {"name": GROUP_TYPE}}
-        made = session.request("POST", f"{url}/group_types", body)["group_type"]
+        made = admin.request("POST", f"{url}/group_types", body)["group_type"]
         specs = {"group_specs": {"consistent_group_snapshot_enabled": "<is> True"}}
-        session.request("POST", f"{url}/group_types/{made['id']}/group_specs", specs)
+        admin.request("POST", f"{url}/group_types/{made['id']}/group_specs", specs)
     state.settings["seeded_types"] = wanted
     state.save()

@@ -151,12 +151,18 @@ class State:
     @property
     def auth_url(self) -> str:
         """Keystone's address."""
-        return f"http://127.0.0.1:{self.settings['ports']['keystone']}/v3"
+        return f"http://127.0.0.1:{self._port('keystone')}/v3"
 
     @property
     def cinder_root(self) -> str:
         """The address that Cinder, the compute and the image stand-in share."""
-        return f"http://127.0.0.1:{self.settings['ports']['cinder']}"
+        return f"http://127.0.0.1:{self._port('cinder')}"
+
+    def _port(self, service: str) -> int:
+        try:
+            return int(self.settings["ports"][service])
+        except KeyError:
+            raise CloudError(f"there is no cloud in {self.folder}: bring it up first") from None
 
     # -- the users
 

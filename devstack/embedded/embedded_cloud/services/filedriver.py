@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A small real Cinder volume driver on sparse files.
 
-A volume is ``<pool>/volume-<id>``, a snapshot ``<pool>/snapshot-<id>``. Where the pool's file system
-shares extents, snapshots and clones take no time and are atomic against writers.
+A volume is ``<pool>/volume-<id>``, a snapshot ``<pool>/snapshot-<id>``. Where the pool's file
+system shares extents, snapshots and clones take no time and are atomic against writers.
 
 Attachments are of os-brick's type ``local``, whose connector hands ``device_path`` back unchanged:
 a loop device over the file (which the kernel keeps read-only for mode ``ro``), or the file itself.
@@ -245,7 +245,7 @@ class FileDriver(driver.VolumeDriver):  # type: ignore[misc]  # cinder has no ty
         self, context: Any, group: Any, volumes: Any, group_snapshot: Any = None,
         snapshots: Any = None, source_group: Any = None, source_vols: Any = None,
     ) -> tuple[None, None]:
-        for volume, source in zip(volumes, snapshots or source_vols):
+        for volume, source in zip(volumes, snapshots or source_vols, strict=True):
             if snapshots:
                 self.create_volume_from_snapshot(volume, source)
             else:
