@@ -60,7 +60,8 @@ class OsbrickCommand(command.Command):
 
     def _fail(self, message: str, exc: Exception, status: int) -> int:
         debug = self.app.options.debug
-        LOG.error("%s", " ".join(message.split()), exc_info=exc if debug else None)
+        told = " ".join(message.split()) or type(exc).__name__
+        LOG.error("%s", told, exc_info=exc if debug else None)
         return status
 
 

@@ -32,8 +32,15 @@ class OsbrickApp(app.App):
             **streams,
         )
 
-    def build_option_parser(self, *args: Any, **kwargs: Any) -> argparse.ArgumentParser:
-        parser = super().build_option_parser(*args, **kwargs)
+    def build_option_parser(
+        self,
+        description: str | None,
+        version: str | None,
+        argparse_kwargs: dict[str, Any] | None = None,
+    ) -> argparse.ArgumentParser:
+        parser = super().build_option_parser(
+            description, version, {"prog": self.NAME, **(argparse_kwargs or {})}
+        )
         parser.add_argument(
             "--config-file",
             metavar="<file>",

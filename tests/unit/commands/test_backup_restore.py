@@ -1,0 +1,240 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import socket
+import sys
+
+import pytest
+
+from freezer_osbrick import errors
+
+from .conftest import OTHER_VOLUME, VOLUME, Record, Terminal, run_report, volume_report
+
+
+def test_backup_asks_for_what_was_named(run, operations) -> None:
+    operations.answers["backup"] = run_report(volume_report())
+    outcome = run("backup", VOLUME, "--repository", "file:///srv/backups", "-f", "json")
+    assert outcome.status == 0
+    url, request = operations.asked("backup").args
+    assert url == "file:///srv/backups"
+    assert request.volume_ids == (VOLUME,)
+    assert request.hostname == socket.gethostname()
+    assert (request.incremental, request.max_level, request.always_level) == (False, None, None)
+
+
+def test_backup_takes_every_option(run, operations) -> None:
+    operations.answers["backup"] = run_report(volume_report())
+    line = (
+        f"backup {VOLUME} --single-volume-id {OTHER_VOLUME} --single-volume-id {VOLUME}"
+        " --incremental --backup-name nightly --hostname node1 --max-level 6 --always-level 3"
+        " --restart-always-level 7.5 --repository /srv/backups"
+    )
+    assert run(*line.split()).status == 0
+    url, request = operations.asked("backup").args
+    assert url == "/srv/backups"
+    assert request.volume_ids == (VOLUME, OTHER_VOLUME)
+    assert (request.backup_name, request.hostname) == ("nightly", "node1")
+    assert request.incremental is True
+    levels = (request.max_level, request.always_level, request.restart_always_level)
+    assert levels == (6, 3, 7.5)
+
+
+def test_programs_get_the_whole_report(run, operations) -> None:
+    report = volume_report()
+    operations.answers["backup"] = run_report(report)
+    rows = run("backup", VOLUME, "--repository", "/b", "-f", "json").json
+    expected = {
+        key: value
+        for key, value in report.to_dict().items()
+        if key not in ("bytes_written", "restored_volume_id", "target")
+    }
+    assert rows == [expected]
+
+
+def test_people_get_a_table(run, operations) -> None:
+    operations.answers["backup"] = run_report(volume_report())
+    outcome = run("backup", VOLUME, "--repository", "/b")
+    assert "| Volume ID " in outcome.out
+    assert "2.00 GiB" in outcome.out
+    assert "4.2 s" in outcome.out
+    assert "Reason" not in outcome.out
+
+
+def test_a_failed_volume_is_a_row_with_its_reason_and_exit_status_1(run, operations) -> None:
+    failed = volume_report(volume_id=OTHER_VOLUME, state="error", reason="Quota gigabytes is full.")
+    operations.answers["backup"] = run_report(volume_report(), failed)
+    outcome = run("backup", VOLUME, OTHER_VOLUME, "--repository", "/b")
+    assert outcome.status == 1
+    assert VOLUME in outcome.out
+    (row,) = [line for line in outcome.out.splitlines() if OTHER_VOLUME in line]
+    assert "Quota gigabytes is full." in row
+
+
+def test_the_repository_may_come_from_the_environment(run, operations, monkeypatch) -> None:
+    monkeypatch.setenv("FREEZER_OSBRICK_REPOSITORY", "file:///from/environment")
+    operations.answers["backup"] = run_report(volume_report())
+    assert run("backup", VOLUME).status == 0
+    assert operations.asked("backup").args[0] == "file:///from/environment"
+
+
+def test_the_repository_may_be_named_in_the_configuration(run, operations, tmp_path) -> None:
+    conf = tmp_path / "freezer-osbrick.conf"
+    conf.write_text("[repository:vault]\nurl = file:///srv/vault\n")
+    operations.answers["backup"] = run_report(volume_report())
+    line = ["--config-file", str(conf), "backup", VOLUME, "--repository"]
+    assert run(*line, "vault").status == 0
+    assert operations.asked("backup").args[0] == "file:///srv/vault"
+    outcome = run(*line, "cellar")
+    assert outcome.status == 2
+    (said,) = outcome.error_lines
+    assert "'cellar'" in said and "vault" in said
+
+
+@pytest.mark.parametrize(
+    "line, said",
+    [
+        ("backup --repository /b", "Name at least one volume by its id."),
+        (f"backup {VOLUME}", "Name a repository with --repository"),
+        (f"backup {VOLUME} --repository /b -c colour", "There is no column 'colour'"),
+        (
+            f"backup {VOLUME} --repository /b --restart-always-level 3",
+            "--restart-always-level needs --always-level",
+        ),
+        ("restore --repository /b", "Name at least one volume by its id, or one --backup."),
+        (f"restore {VOLUME} --backup 0a --repository /b", "volumes or one --backup, not both"),
+        (
+            "restore --backup 0a --restore-from-date 2026-01-01 --repository /b",
+            "--backup or --restore-from-date, not both",
+        ),
+        (f"restore {VOLUME}", "Name a repository with --repository"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_in_one_line(run, operations, line, said) -> None:
+    outcome = run(*line.split())
+    assert outcome.status == 2
+    (told,) = outcome.error_lines
+    assert said in told
+    assert operations.calls == []
+
+
+@pytest.mark.parametrize(
+    "line, said",
+    [
+        ("backup v --max-level high", "'high' is not a level"),
+        ("backup v --max-level -1", "--max-level"),
+        ("backup v --restart-always-level 0", "not a number of days above 0"),
+        ("backup v --restart-always-level nan", "not a number of days above 0"),
+        ("restore v --restore-from-date tomorrow", "'tomorrow' is not a date"),
+        ("backup v --no-such-option", "--no-such-option"),
+    ],
+)
+def test_bad_values_are_refused_by_the_parser(run, operations, line, said) -> None:
+    outcome = run(*line.split())
+    assert outcome.status == 2
+    assert said in outcome.error_lines[-1]
+    assert "Traceback" not in outcome.err
+    assert operations.calls == []
+
+
+def test_restore_asks_for_what_was_named(run, operations) -> None:
+    operations.answers["restore"] = run_report(
+        volume_report(restored_volume_id=OTHER_VOLUME, target="clone", bytes_written=4096)
+    )
+    line = (
+        f"restore {VOLUME} --repository /b --restore-from-date 2026-11-20T21:30:00Z"
+        " --backup-name nightly --hostname node1 --volume-type slow --availability-zone az2"
+        " --new-name back"
+    )
+    outcome = run(*line.split())
+    assert outcome.status == 0
+    assert OTHER_VOLUME in outcome.out
+    assert "clone" in outcome.out
+    _, request = operations.asked("restore").args
+    assert request.volume_ids == (VOLUME,)
+    assert request.backup_id is None
+    assert request.before == 1795210200
+    assert (request.backup_name, request.hostname) == ("nightly", "node1")
+    assert (request.volume_type, request.availability_zone) == ("slow", "az2")
+    assert request.new_name == "back"
+
+
+def test_restore_of_one_backup(run, operations) -> None:
+    operations.answers["restore"] = run_report(volume_report(restored_volume_id=OTHER_VOLUME))
+    outcome = run("restore", "--backup", "0a1b", "--repository", "/b", "-f", "json")
+    assert outcome.status == 0
+    assert outcome.json[0]["restored_volume_id"] == OTHER_VOLUME
+    _, request = operations.asked("restore").args
+    assert (request.volume_ids, request.backup_id) == ((), "0a1b")
+
+
+@pytest.mark.parametrize(
+    "options, terminal, bars",
+    [
+        ([], True, True),
+        ([], False, False),
+        (["-q"], True, False),
+        (["-f", "json"], True, False),
+    ],
+)
+def test_bars_are_for_a_person_who_watches(
+    run, operations, monkeypatch, options, terminal, bars
+) -> None:
+    if terminal:
+        monkeypatch.setattr(sys, "stderr", Terminal())
+    operations.answers["backup"] = run_report(volume_report())
+    run("backup", VOLUME, "--repository", "/b", *options)
+    assert bool(operations.asked("backup").progress) is bars
+
+
+def test_bars_show_the_phase_and_the_share_done(run, operations, monkeypatch) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.setenv("TERM", "xterm")
+    for phase, done, total in (
+        ("snapshot", 0, 0),
+        ("read", 0, 4 << 20),
+        ("read", 1 << 20, 4 << 20),
+    ):
+        operations.events.append(
+            Record(volume_id=VOLUME, phase=phase, done_bytes=done, total_bytes=total)
+        )
+    operations.answers["backup"] = run_report(volume_report())
+    outcome = run("backup", VOLUME, "--repository", "/b")
+    drawn = terminal.getvalue()
+    assert f"{VOLUME[:8]} read" in drawn
+    assert "25%" in drawn
+    assert "1.0/4.0 MiB" in drawn
+    assert "| Volume ID" in outcome.out
+
+
+def test_an_error_is_one_line_and_its_own_status(run, operations) -> None:
+    operations.answers["backup"] = errors.QuotaExceeded("The quota of snapshots\nis used up.")
+    outcome = run("backup", VOLUME, "--repository", "/b")
+    assert outcome.status == 1
+    assert outcome.error_lines == ["The quota of snapshots is used up."]
+    assert outcome.out == ""
+
+
+def test_an_error_with_debug_has_a_traceback(run, operations) -> None:
+    operations.answers["backup"] = errors.BadRequest("No such thing.")
+    outcome = run("--debug", "backup", VOLUME, "--repository", "/b")
+    assert outcome.status == 2
+    assert outcome.error_lines[0] == "No such thing."
+    assert "Traceback" in outcome.err
+
+
+def test_a_fault_of_our_own_is_one_line_too(run, operations) -> None:
+    operations.answers["backup"] = ZeroDivisionError("division by zero")
+    outcome = run("backup", VOLUME, "--repository", "/b")
+    assert outcome.status == 70
+    (line,) = outcome.error_lines
+    assert "ZeroDivisionError: division by zero" in line
+    assert "--debug" in line
+
+
+def test_an_error_that_says_nothing_is_named(run, operations) -> None:
+    operations.answers["backup"] = errors.DeviceError()
+    outcome = run("backup", VOLUME, "--repository", "/b")
+    assert outcome.status == 1
+    assert outcome.error_lines == ["DeviceError"]

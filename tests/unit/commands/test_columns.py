@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import argparse
+
+import pytest
+
+from freezer_osbrick.commands import columns
+
+COLUMNS = (
+    columns.Column("volume_id", "Volume ID"),
+    columns.Column("size", "Size", columns.Bytes),
+    columns.Column("project_id", "Project ID", everyday=False),
+    columns.Column("reason", "Reason", optional=True),
+)
+ROWS = [{"volume_id": "v1", "size": 3 << 30, "project_id": "p1", "reason": None}]
+
+
+def asked(formatter: str, *wanted: str) -> argparse.Namespace:
+    return argparse.Namespace(formatter=formatter, columns=list(wanted))
+
+
+@pytest.mark.parametrize(
+    "count, text",
+    [
+        (0, "0 B"),
+        (999, "999 B"),
+        (1000, "0.98 KiB"),
+        (4096, "4.00 KiB"),
+        (150 * 1024 * 1024, "150.0 MiB"),
+        (3 << 30, "3.00 GiB"),
+        (5000 << 40, "5000.0 TiB"),
+    ],
+)
+def test_bytes(count: int, text: str) -> None:
+    assert columns.format_bytes(count) == text
+
+
+def test_people_see_titles_units_and_no_empty_reason() -> None:
+    names, rows = columns.table(COLUMNS, ROWS, asked("table"))
+    assert names == ["Volume ID", "Size"]
+    assert [str(cell) for cell in rows[0]] == ["v1", "3.00 GiB"]
+
+
+def test_a_reason_shows_when_there_is_one() -> None:
+    failed = [*ROWS, {"volume_id": "v2", "size": None, "reason": "quota"}]
+    names, rows = columns.table(COLUMNS, failed, asked("table"))
+    assert names == ["Volume ID", "Size", "Reason"]
+    assert [[str(cell) for cell in row] for row in rows] == [
+        ["v1", "3.00 GiB", "-"],
+        ["v2", "-", "quota"],
+    ]
+
+
+def test_programs_get_every_field_raw() -> None:
+    names, rows = columns.table(COLUMNS, ROWS, asked("json"))
+    assert names == ["volume_id", "size", "project_id", "reason"]
+    assert [cell.machine_readable() for cell in rows[0]] == ["v1", 3 << 30, "p1", None]
+
+
+def test_a_person_may_ask_for_what_is_not_everyday() -> None:
+    names, _ = columns.table(COLUMNS, ROWS, asked("table", "project_id"))
+    assert "Project ID" in names
+
+
+def test_columns_are_known_by_field_and_by_title() -> None:
+    assert columns.unknown_column(COLUMNS, ["Volume ID", "volume_id", "SIZE"]) is None
+    assert columns.unknown_column(COLUMNS, ["size", "colour"]) == "colour"
+
+
+def test_detail_shows_what_no_column_knows_and_opens_nested_values() -> None:
+    record = {"cloud": {"type": "fast", "tags": [1, 2]}, "size": 4096, "parents": ["a", "b"]}
+    names, values = columns.detail(COLUMNS, record, asked("table"))
+    assert names == ["size", "cloud", "parents"]
+    assert [str(value) for value in values] == ["4.00 KiB", "type=fast\ntags=[1, 2]", "a\nb"]
+    assert [value.machine_readable() for value in values][1] == record["cloud"]
