@@ -128,6 +128,10 @@ class ResourceFailed(CloudError):
     """A volume, snapshot or attachment went to an error state."""
 
 
+class CloudRefused(CloudError):
+    """The cloud understood and will not: a wrong state, an unknown type, a conflict."""
+
+
 class QuotaExceeded(CloudError):
     """A quota of the project refuses more; the message names it."""
 
@@ -149,3 +153,14 @@ class IdentityError(DeviceError):
 
 class Leftovers(OsbrickError):
     """Something that we made could not be removed; the message names each."""
+
+
+def annotate(error: BaseException, text: str) -> None:
+    """Add a sentence to what an error says, without changing what it is.
+
+    Our own errors say it in their message, others in a note (Python 3.11 and later).
+    """
+    if isinstance(error, OsbrickError):
+        error.args = (f"{error} {text}", *error.args[1:])
+    elif hasattr(error, "add_note"):
+        error.add_note(text)

@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Cinder's attachments: in two steps, without a server, each step in the journal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from freezer_osbrick import errors
+from freezer_osbrick.cloud.clients import Cloud
+from freezer_osbrick.cloud.ledger import Run
+
+# What Cinder answers, with status 500, when the storage and not the API has failed.
+_STORAGE_FAILED = "Unable to update the attachment"
+
+
+def reserve(cloud: Cloud, run: Run, volume_id: str, *, writable: bool) -> str:
+    """Reserve a volume for us; returns the attachment's id."""
+    project_id = cloud.project_id
+    # No server is named: else Cinder asks Nova whether the attachment may be deleted. The mode is
+    # sent by the client from microversion 3.54 on; below, and again, the connector carries it.
+    run.record("attaching", volume_id=volume_id, project_id=project_id)
+
+    def find() -> dict[str, Any] | None:
+        found = of_volume(cloud, volume_id)
+        return {"id": found[0].id} if found else None
+
+    try:
+        attachment, _ = cloud.create(
+            f"attach the volume {volume_id}",
+            lambda: cloud.cinder.attachments.create(
+                volume_id, None, mode="rw" if writable else "ro"
+            ),
+            find,
+        )
+    except errors.CloudUnavailable:
+        raise  # it may be there after all
+    except errors.OsbrickError:
+        run.record("unattached", volume_id=volume_id)
+        raise
+    attachment_id = str(attachment["id"])
+    run.record("attached", volume_id=volume_id, attachment_id=attachment_id, project_id=project_id)
+    return attachment_id
+
+
+def connection(
+    cloud: Cloud,
+    volume_id: str,
+    attachment_id: str,
+    connector: Mapping[str, Any],
+    *,
+    writable: bool,
+) -> dict[str, Any]:
+    """Tell Cinder who connects; returns how.
+
+    :param connector: of ``Host.connector_properties``.
+    :raises errors.ResourceFailed: the storage refused.
+    """
+    properties = {**connector, "mode": "rw" if writable else "ro"}
+
+    def update() -> Any:
+        try:
+            return cloud.cinder.attachments.update(attachment_id, properties)
+        except Exception as error:
+            if _STORAGE_FAILED in str(error):
+                # Not the API is out of order, and repeating for a minute does not help.
+                raise errors.ResourceFailed(
+                    f"The storage refused to attach the volume {volume_id}: {error}"
+                ) from error
+            raise
+
+    attachment = cloud.call(f"attach the volume {volume_id}", update)
+    return dict(attachment.connection_info)
+
+
+def complete(cloud: Cloud, volume_id: str, attachment_id: str) -> None:
+    """Tell Cinder that the host is connected."""
+    cloud.call(
+        f"complete the attachment of the volume {volume_id}",
+        cloud.cinder.attachments.complete,
+        attachment_id,
+    )
+
+
+def delete(cloud: Cloud, volume_id: str, attachment_id: str) -> None:
+    """Delete an attachment; the host must have let go of the volume.
+
+    :raises errors.Leftovers: it is still there.
+    """
+    try:
+        cloud.call(f"detach the volume {volume_id}", cloud.cinder.attachments.delete, attachment_id)
+    except errors.ResourceMissing:
+        return
+    except errors.CloudError as error:
+        raise errors.Leftovers(
+            f"The attachment {attachment_id} of the volume {volume_id} could not be removed: "
+            f"{error}"
+        ) from error
+
+
+def of_volume(cloud: Cloud, volume_id: str) -> list[Any]:
+    """The attachments of a volume; none if the volume is not there."""
+    search: dict[str, Any] = {"volume_id": volume_id}
+    if cloud.is_admin:
+        search["all_tenants"] = 1
+    found = cloud.call(
+        f"list the attachments of the volume {volume_id}",
+        cloud.cinder.attachments.list,
+        detailed=True,
+        search_opts=search,
+    )
+    return [attachment for attachment in found if attachment.volume_id == volume_id]

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The metadata by which a snapshot or a volume in Cinder is known to be ours."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+PREFIX = "freezer_osbrick"
+RUN = PREFIX + "_run"
+PURPOSE = PREFIX + "_purpose"
+HOST = PREFIX + "_host"
+LEDGER = PREFIX + "_ledger"
+EXPIRES = PREFIX + "_expires"
+TOKEN = PREFIX + "_token"
+
+# The same on everything of ours: what Cinder can filter by.
+MARK = {PREFIX: "temporary"}
+
+# Cinder shows these two of its own among a user's metadata.
+_CINDERS_OWN = {"readonly", "attached_mode"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Tags:
+    """Who made a resource, for what, and until when it may be assumed to be in use.
+
+    :ivar run: the run's id.
+    :ivar host: the name of the host that it ran on.
+    :ivar ledger: the id of the ledger there: a host may have several, one for each user.
+    :ivar expires: seconds of the epoch; renewed while the run lives.
+    :ivar token: unique to each resource.
+    """
+
+    run: str
+    purpose: str
+    host: str
+    ledger: str
+    expires: int
+    token: str
+
+    def to_metadata(self) -> dict[str, str]:
+        return {
+            **MARK,
+            RUN: self.run,
+            PURPOSE: self.purpose,
+            HOST: self.host,
+            LEDGER: self.ledger,
+            EXPIRES: str(self.expires),
+            TOKEN: self.token,
+        }
+
+    @classmethod
+    def of(cls, metadata: Mapping[str, str] | None) -> Tags | None:
+        """The tags in a resource's metadata; None unless all of them are there and make sense."""
+        metadata = metadata or {}
+        try:
+            return cls(
+                metadata[RUN],
+                metadata[PURPOSE],
+                metadata[HOST],
+                metadata[LEDGER],
+                int(metadata[EXPIRES]),
+                metadata[TOKEN],
+            )
+        except (KeyError, ValueError):
+            return None
+
+
+def users_own(metadata: Mapping[str, str] | None) -> dict[str, str]:
+    """A volume's metadata without our tags and without what Cinder adds."""
+    return {
+        key: value
+        for key, value in (metadata or {}).items()
+        if not key.startswith(PREFIX) and key not in _CINDERS_OWN
+    }

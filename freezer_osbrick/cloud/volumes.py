@@ -1,0 +1,202 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A volume's metadata, kept with its backup, and volumes made after it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from freezer_osbrick import errors
+from freezer_osbrick.cloud import resources
+from freezer_osbrick.cloud.clients import Cloud
+from freezer_osbrick.cloud.ledger import Run
+from freezer_osbrick.cloud.tags import users_own
+
+
+@dataclasses.dataclass(frozen=True)
+class VolumeRecord:
+    """What Cinder knew of a volume.
+
+    :ivar size_gib: in GiB.
+    :ivar metadata: the user's properties, without Cinder's and ours.
+    :ivar attachments: of each: ``server_id``, ``device``, ``host_name``.
+    """
+
+    id: str
+    name: str
+    description: str
+    size_gib: int
+    status: str
+    volume_type: str | None = None
+    availability_zone: str | None = None
+    bootable: bool = False
+    encrypted: bool = False
+    encryption_key_id: str | None = None
+    multiattach: bool = False
+    project_id: str | None = None
+    user_id: str | None = None
+    group_id: str | None = None
+    source_volume_id: str | None = None
+    snapshot_id: str | None = None
+    image_id: str | None = None
+    created_at: str | None = None
+    metadata: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    image_metadata: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    attachments: tuple[Mapping[str, Any], ...] = ()
+
+    @property
+    def size(self) -> int:
+        """In bytes."""
+        return self.size_gib << 30
+
+    def to_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> VolumeRecord:
+        """From what ``to_dict`` gave, of this or another version: unknown keys are ignored.
+
+        :raises errors.Damaged: what cannot be missing is missing.
+        """
+        known = {field.name for field in dataclasses.fields(cls)}
+        values = {key: value for key, value in data.items() if key in known}
+        values["attachments"] = tuple(values.get("attachments") or ())
+        try:
+            return cls(**values)
+        except TypeError as error:
+            raise errors.Damaged(f"The volume's metadata is incomplete: {error}.") from error
+
+
+def capture(cloud: Cloud, volume_id: str) -> VolumeRecord:
+    """What Cinder knows of a volume now.
+
+    :raises errors.ResourceMissing: there is none with this id in the project.
+    """
+    volume = cloud.call(f"look at the volume {volume_id}", cloud.cinder.volumes.get, volume_id)
+    data = volume.to_dict()
+    image_metadata = dict(data.get("volume_image_metadata") or {})
+    return VolumeRecord(
+        id=data["id"],
+        name=data.get("name") or "",
+        description=data.get("description") or "",
+        size_gib=int(data["size"]),
+        status=data["status"],
+        volume_type=data.get("volume_type"),
+        availability_zone=data.get("availability_zone"),
+        bootable=str(data.get("bootable")).lower() == "true",
+        encrypted=bool(data.get("encrypted")),
+        encryption_key_id=data.get("encryption_key_id"),
+        multiattach=bool(data.get("multiattach")),
+        project_id=data.get("os-vol-tenant-attr:tenant_id") or cloud.project_id,
+        user_id=data.get("user_id"),
+        group_id=data.get("group_id"),
+        source_volume_id=data.get("source_volid"),
+        snapshot_id=data.get("snapshot_id"),
+        image_id=image_metadata.get("image_id"),
+        created_at=data.get("created_at"),
+        metadata=users_own(data.get("metadata")),
+        image_metadata=image_metadata,
+        attachments=tuple(
+            {key: attachment.get(key) for key in ("server_id", "device", "host_name")}
+            for attachment in data.get("attachments") or ()
+        ),
+    )
+
+
+def create_from_record(
+    cloud: Cloud,
+    run: Run,
+    record: VolumeRecord,
+    *,
+    size_gib: int,
+    name: str | None = None,
+    volume_type: str | None = None,
+    availability_zone: str | None = None,
+) -> str:
+    """A new, empty volume like the recorded one; unfinished until ``finish`` makes it the user's.
+
+    :param name: until then; by default says what is going on.
+    :param volume_type: instead of the recorded one.
+    :param availability_zone: instead of the recorded one.
+    :returns: its id.
+    :raises errors.BadRequest: type or zone are not there (any more).
+    """
+    volume_type = volume_type or record.volume_type
+    availability_zone = availability_zone or record.availability_zone
+    _check_type(cloud, volume_type)
+    _check_zone(cloud, availability_zone)
+    volume = resources.create(
+        cloud,
+        run,
+        resources.VOLUME,
+        f"a volume for the restore of volume {record.id}",
+        lambda tags: cloud.cinder.volumes.create(
+            size_gib,
+            name=name or f"freezer-osbrick {run.purpose} of {record.id}",
+            volume_type=volume_type,
+            availability_zone=availability_zone,
+            metadata=tags,
+        ),
+        size_gib=size_gib,
+    )
+    return str(volume.id)
+
+
+def finish(
+    cloud: Cloud, run: Run, volume_id: str, record: VolumeRecord, *, name: str | None = None
+) -> None:
+    """Give a restored volume what the record says, and make it the user's: our tags go last.
+
+    :param name: instead of the recorded one.
+    """
+    volumes = cloud.cinder.volumes
+    what = f"set the properties of the restored volume {volume_id}"
+    run.let_go(volume_id)  # a late renewal would bring a tag back
+    cloud.call(
+        what,
+        volumes.update,
+        volume_id,
+        name=record.name if name is None else name,
+        description=record.description,
+    )
+    current = cloud.call(what, volumes.get, volume_id)
+    present = dict(getattr(current, "volume_image_metadata", None) or {})
+    superfluous = sorted(set(present) - set(record.image_metadata))
+    if superfluous:
+        cloud.call(what, volumes.delete_image_metadata, volume_id, superfluous)
+    if record.image_metadata and dict(record.image_metadata) != present:
+        cloud.call(what, volumes.set_image_metadata, volume_id, dict(record.image_metadata))
+    if (str(current.bootable).lower() == "true") != record.bootable:
+        cloud.call(what, volumes.set_bootable, volume_id, record.bootable)
+    resources.remove_twins(cloud, run, resources.VOLUME, volume_id, size_gib=record.size_gib)
+    # Replaces all metadata in one request: there is no moment with half of our tags.
+    cloud.call(what, volumes.update_all_metadata, volume_id, dict(record.metadata))
+    run.record("finished", id=volume_id)
+
+
+def _check_type(cloud: Cloud, volume_type: str | None) -> None:
+    if volume_type is None:
+        return
+    types = cloud.call("list the volume types", cloud.cinder.volume_types.list)
+    if not any(volume_type in (known.name, known.id) for known in types):
+        raise errors.BadRequest(
+            f"The volume type {volume_type!r} is not there (any more): "
+            f"choose another with --volume-type ({_choice(known.name for known in types)})."
+        )
+
+
+def _check_zone(cloud: Cloud, availability_zone: str | None) -> None:
+    if availability_zone is None:
+        return
+    zones = cloud.call("list the availability zones", cloud.cinder.availability_zones.list)
+    usable = [zone.zoneName for zone in zones if zone.zoneState.get("available")]
+    if availability_zone not in usable:
+        raise errors.BadRequest(
+            f"The availability zone {availability_zone!r} is not there (any more): "
+            f"choose another with --availability-zone ({_choice(usable)})."
+        )
+
+
+def _choice(names: Any) -> str:
+    return ", ".join(sorted(str(name) for name in names)) or "there is none"

@@ -1,0 +1,245 @@
+# SPDX-License-Identifier: Apache-2.0
+"""This host, as Cinder and os-brick see it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from oslo_concurrency import lockutils
+from oslo_config import cfg
+from oslo_log import log as logging
+from oslo_utils import strutils
+
+from freezer_osbrick import errors, opts
+
+LOG = logging.getLogger(__name__)
+
+_set_up = threading.Lock()
+_is_set_up = False
+
+# A share stays mounted after os-brick has "disconnected" a volume on it.
+_SHARES = {"nfs", "glusterfs", "quobyte", "scality", "vzstorage", "smbfs"}
+
+
+class Host:
+    """Connects volumes to this host and lets go of them.
+
+    :ivar name: this host's name in Cinder's attachments and in the tags of what we create.
+    """
+
+    def __init__(self, conf: cfg.ConfigOpts) -> None:
+        self._conf = conf
+        self.name: str = conf.device.hostname or socket.gethostname()
+        self._root_helper = _find_root_helper(conf.device.root_helper)
+        self._properties: dict[str, Any] | None = None
+        self._lock = threading.Lock()
+
+    def connector_properties(self) -> dict[str, Any]:
+        """What Cinder must know of this host to let it connect: name, address, initiator, NQN."""
+        with self._lock:
+            if self._properties is None:
+                self._properties = self._find_properties()
+            return dict(self._properties)
+
+    def connect(
+        self, connection_info: Mapping[str, Any], *, writable: bool = True
+    ) -> dict[str, Any]:
+        """Connect a volume; returns os-brick's device info, whose ``path`` is a path or a handle.
+
+        :param connection_info: of Cinder's attachment.
+        :raises errors.DeviceError: it cannot be connected.
+        """
+        LOG.debug("Connecting: %s", strutils.mask_dict_password(dict(connection_info)))
+        protocol = _protocol(connection_info)
+        if protocol == "rbd":
+            return self._rbd().connect_volume(connection_info, writable=writable)
+        return self._brick(
+            "connected", lambda: self._connector(protocol).connect_volume(dict(connection_info))
+        )
+
+    def disconnect(
+        self,
+        connection_info: Mapping[str, Any],
+        device_info: Mapping[str, Any] | None,
+        *,
+        force: bool = False,
+        ignore_errors: bool = False,
+    ) -> None:
+        """Let go of a volume, also of one that a process connected which is dead by now.
+
+        :param device_info: what ``connect`` returned or ``describe`` kept of it.
+        :param force: even if what was written cannot be flushed.
+        :raises errors.DeviceError: the host still holds the volume.
+        """
+        protocol = _protocol(connection_info)
+        if protocol == "rbd":
+            self._brick("disconnected", lambda: self._rbd().disconnect_volume(device_info or {}))
+            return
+        self._brick(
+            "disconnected",
+            lambda: self._connector(protocol).disconnect_volume(
+                dict(connection_info),
+                dict(device_info) if device_info else None,
+                force=force,
+                ignore_errors=ignore_errors,
+            ),
+        )
+
+    @staticmethod
+    def describe(device_info: Mapping[str, Any]) -> dict[str, Any]:
+        """The device info as it can be kept in a journal: without a handle of a process."""
+        return {
+            key: value
+            for key, value in device_info.items()
+            if isinstance(value, str | int | float | bool | list | dict | type(None))
+        }
+
+    # -- os-brick ----------------------------------------------------------------------------------
+
+    def _rbd(self) -> Any:
+        self._set_up_brick()
+        from freezer_osbrick.device.rbd import RBDConnector
+
+        return RBDConnector(self._conf.device.ceph_keyring)
+
+    def _connector(self, protocol: str) -> Any:
+        if protocol in _SHARES:
+            raise errors.DeviceError(f"Volumes on {protocol} shares cannot be attached.")
+        self._set_up_brick()
+        from os_brick.initiator.connector import InitiatorConnector
+
+        return InitiatorConnector.factory(
+            protocol,
+            self._root_helper or None,
+            use_multipath=self._conf.device.use_multipath,
+            device_scan_attempts=self._conf.device.scan_attempts,
+        )
+
+    def _find_properties(self) -> dict[str, Any]:
+        self._set_up_brick()
+        device = self._conf.device
+        properties: dict[str, Any] = {
+            "platform": os.uname().machine,
+            "os_type": sys.platform,
+            "multipath": False,
+            "do_local_attach": False,
+        }
+        if self._root_helper is not None:
+            # The extension serves here: it asks every protocol of os-brick and finds our address.
+            # The rest of it does not: it names a random instance in the attachment, leaves the
+            # attachment behind when it refuses a protocol, and refuses all but iSCSI, FC and RBD.
+            from brick_cinderclient_ext.client import Client
+
+            properties.update(
+                self._brick(
+                    "described to Cinder",
+                    lambda: Client().get_connector(
+                        multipath=device.use_multipath, enforce_multipath=device.enforce_multipath
+                    ),
+                )
+            )
+        # Without root rights there is no initiator: files and Ceph need none.
+        properties["ip"] = device.my_ip or properties.get("ip") or _own_address()
+        properties["host"] = self.name
+        return properties
+
+    @staticmethod
+    def _brick(what: str, function: Callable[[], Any]) -> Any:
+        try:
+            return function()
+        except errors.OsbrickError:
+            raise
+        except Exception as error:  # os-brick raises its own, processutils' and plain ones
+            text = strutils.mask_password(str(error)) or type(error).__name__
+            LOG.debug("os-brick failed", exc_info=True)
+            raise errors.DeviceError(
+                f"The volume could not be {what} on this host: {_one_line(text)}"
+            ) from error
+
+    def _set_up_brick(self) -> None:
+        """Prepare os-brick, once a process.
+
+        Its options live in oslo.config's global object, whichever object holds ours.
+        """
+        global _is_set_up
+        with _set_up:
+            if _is_set_up:
+                return
+            import os_brick
+            from os_brick import opts as brick_opts  # noqa: F401  registers [os_brick]
+            from os_brick import privileged
+
+            conf = cfg.CONF
+            try:
+                lock_path = conf.oslo_concurrency.lock_path
+            except cfg.NotInitializedError:
+                conf([], project="freezer-osbrick", default_config_files=[], default_config_dirs=[])
+                lock_path = conf.oslo_concurrency.lock_path
+            if not lock_path:
+                lock_path = os.path.join(opts.state_path(self._conf), "lock")
+                lockutils.set_defaults(lock_path)
+            os_brick.setup(conf)
+            if self._conf.device.lock_path:
+                lock_path = self._conf.device.lock_path
+                conf.set_override("lock_path", lock_path, "os_brick")
+            os.makedirs(lock_path, exist_ok=True)
+            contexts = (privileged.default, privileged.brick_privsep_hide_output)
+            if os.geteuid() == 0:
+                for context in contexts:
+                    context.set_client_mode(False)  # we are root: no helper process
+            elif self._root_helper:
+                conf.set_default(
+                    "helper_command",
+                    f"{self._root_helper} {_privsep_helper()}",
+                    group="privsep_osbrick",
+                )
+            _is_set_up = True
+
+
+def _protocol(connection_info: Mapping[str, Any]) -> str:
+    protocol = connection_info.get("driver_volume_type")
+    if not protocol:
+        raise errors.DeviceError("Cinder did not say how the volume is to be connected.")
+    return str(protocol).lower()
+
+
+def _privsep_helper() -> str:
+    # Beside the interpreter: sudo's PATH does not know a virtual environment.
+    beside = os.path.join(os.path.dirname(sys.executable), "privsep-helper")
+    return beside if os.path.exists(beside) else shutil.which("privsep-helper") or "privsep-helper"
+
+
+def _find_root_helper(configured: str | None) -> str | None:
+    """The command that makes a program root's; "" when we are root; None when there is no way."""
+    if os.geteuid() == 0:
+        return ""
+    if configured is not None:
+        return configured or None
+    sudo = shutil.which("sudo")
+    if sudo is None:
+        return None
+    allowed = subprocess.run(
+        [sudo, "-n", "-l", _privsep_helper()],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        check=False,
+    )
+    return "sudo" if allowed.returncode == 0 else None
+
+
+def _own_address() -> str:
+    try:
+        return socket.gethostbyname(socket.gethostname())
+    except OSError:
+        return "127.0.0.1"
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())

@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A volume that has a path on this host: a block device or a plain file."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import os
+import struct
+from collections.abc import Mapping
+from typing import Any
+
+from oslo_log import log as logging
+
+from freezer_osbrick import errors
+from freezer_osbrick.device import identity
+from freezer_osbrick.device.volume_device import Device
+
+LOG = logging.getLogger(__name__)
+
+# From linux/fs.h and linux/falloc.h.
+_BLKROGET = 0x125E
+_BLKFLSBUF = 0x1261
+_BLKZEROOUT = 0x127F
+_FALLOC_FL_KEEP_SIZE = 0x01
+_FALLOC_FL_PUNCH_HOLE = 0x02
+_FALLOC_FL_ZERO_RANGE = 0x10
+
+_SECTOR = 512
+# Errors that say "this device or file system cannot", and not "it went wrong".
+_CANNOT = {errno.EOPNOTSUPP, errno.ENOSYS, errno.ENOTTY, errno.EINVAL, errno.EACCES, errno.EPERM}
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_longlong, ctypes.c_longlong]
+
+
+class PathDevice(Device):
+    """A block device or a file, read and written at offsets through one descriptor."""
+
+    def __init__(
+        self,
+        path: str,
+        *,
+        size: int,
+        writable: bool,
+        connection_info: Mapping[str, Any],
+        device_info: Mapping[str, Any],
+    ) -> None:
+        self._descriptor = _open(path, writable)
+        try:
+            self._is_block = identity.prove_kind(path, self._descriptor)
+            if self._is_block:
+                identity.prove_name(self._descriptor, connection_info, device_info)
+                if writable and _is_read_only(self._descriptor):
+                    raise errors.IdentityError(
+                        f"{path} is read-only, but the volume is to be written."
+                    )
+                _forget_cache(self._descriptor)
+            else:
+                identity.prove_raw(connection_info)
+            actual = os.lseek(self._descriptor, 0, os.SEEK_END)
+            identity.prove_size(path, actual, size)
+        except BaseException:
+            os.close(self._descriptor)
+            raise
+        super().__init__(path, actual, writable=writable)
+
+    def _readinto(self, offset: int, buffer: memoryview) -> None:
+        done = 0
+        while done < len(buffer):
+            try:
+                count = os.preadv(self._descriptor, [buffer[done:]], offset + done)
+            except OSError as error:
+                raise self._failure("read", offset + done, error) from error
+            if not count:
+                raise errors.DeviceError(f"{self.name} ends at {offset + done}: it was cut short.")
+            done += count
+
+    def _write(self, offset: int, data: memoryview) -> None:
+        done = 0
+        while done < len(data):
+            try:
+                done += os.pwrite(self._descriptor, data[done:], offset + done)
+            except OSError as error:
+                raise self._failure("written", offset + done, error) from error
+
+    def _zero(self, offset: int, length: int) -> None:
+        if not self._is_block:
+            if not (
+                self._fallocate(_FALLOC_FL_PUNCH_HOLE | _FALLOC_FL_KEEP_SIZE, offset, length)
+                or self._fallocate(_FALLOC_FL_ZERO_RANGE | _FALLOC_FL_KEEP_SIZE, offset, length)
+            ):
+                self._write_zeros(offset, length)
+            return
+        # The kernel zeroes whole sectors only: what lies before and after is written.
+        start = -(-offset // _SECTOR) * _SECTOR
+        end = (offset + length) // _SECTOR * _SECTOR
+        if start >= end or not self._zero_sectors(start, end - start):
+            self._write_zeros(offset, length)
+            return
+        self._write_zeros(offset, start - offset)
+        self._write_zeros(end, offset + length - end)
+
+    def _zero_sectors(self, offset: int, length: int) -> bool:
+        try:
+            fcntl.ioctl(self._descriptor, _BLKZEROOUT, struct.pack("QQ", offset, length))
+        except OSError as error:
+            if error.errno not in _CANNOT:
+                raise self._failure("zeroed", offset, error) from error
+            return False
+        return True
+
+    def _fallocate(self, mode: int, offset: int, length: int) -> bool:
+        if _libc.fallocate(self._descriptor, mode, offset, length) == 0:
+            return True
+        number = ctypes.get_errno()
+        if number not in _CANNOT:
+            raise self._failure("zeroed", offset, OSError(number, os.strerror(number)))
+        return False
+
+    def _flush(self) -> None:
+        try:
+            os.fsync(self._descriptor)
+        except OSError as error:
+            raise self._failure("flushed", 0, error) from error
+
+    def _close(self) -> None:
+        os.close(self._descriptor)
+
+    def _failure(self, what: str, offset: int, error: OSError) -> errors.DeviceError:
+        return errors.DeviceError(
+            f"{self.name} could not be {what} at {offset}: {error.strerror or error}."
+        )
+
+
+def _open(path: str, writable: bool) -> int:
+    # O_EXCL on a block device: refused while the kernel has it mounted or claimed otherwise. On a
+    # file without O_CREAT it means nothing. O_NONBLOCK: a pipe in the volume's place must not hang
+    # us.
+    flags = os.O_CLOEXEC | os.O_EXCL | os.O_NONBLOCK | (os.O_RDWR if writable else os.O_RDONLY)
+    try:
+        return os.open(path, flags)
+    except OSError as error:
+        reason = (
+            "something else on this host uses it" if error.errno == errno.EBUSY else error.strerror
+        )
+        raise errors.DeviceError(f"The device {path} cannot be opened: {reason}.") from error
+
+
+def _is_read_only(descriptor: int) -> bool:
+    answer = fcntl.ioctl(descriptor, _BLKROGET, struct.pack("i", 0))
+    return bool(struct.unpack("i", answer)[0])
+
+
+def _forget_cache(descriptor: int) -> None:
+    """Drop what the kernel may have cached of another volume under the same device name."""
+    try:
+        fcntl.ioctl(descriptor, _BLKFLSBUF, 0)
+    except OSError as error:
+        # Needs CAP_SYS_ADMIN. The kernel does the same itself when the last user closes a device.
+        LOG.debug("The cache of the device was not dropped: %s", error)

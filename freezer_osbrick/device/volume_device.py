@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An opened volume: what the pipeline reads and writes."""
+
+from __future__ import annotations
+
+import abc
+import threading
+
+from freezer_osbrick import errors
+
+Buffer = bytes | bytearray | memoryview
+
+_ZEROS = bytes(1 << 20)
+
+
+class Device(abc.ABC):
+    """An opened volume. Every method may be called by several threads at once, except ``close``.
+
+    :ivar name: what people may call it, in messages.
+    :ivar size: in bytes.
+    :ivar writable: False: ``write`` and ``zero`` refuse, whatever the connection would let pass.
+    """
+
+    def __init__(self, name: str, size: int, *, writable: bool) -> None:
+        self.name = name
+        self.size = size
+        self.writable = writable
+        self._closed = False
+        self._closing = threading.Lock()
+
+    # -- what a kind of device does ----------------------------------------------------------------
+
+    @abc.abstractmethod
+    def _readinto(self, offset: int, buffer: memoryview) -> None: ...
+
+    @abc.abstractmethod
+    def _write(self, offset: int, data: memoryview) -> None: ...
+
+    @abc.abstractmethod
+    def _zero(self, offset: int, length: int) -> None: ...
+
+    @abc.abstractmethod
+    def _flush(self) -> None: ...
+
+    @abc.abstractmethod
+    def _close(self) -> None: ...
+
+    # -- what callers use --------------------------------------------------------------------------
+
+    def readinto(self, offset: int, buffer: memoryview) -> None:
+        """Fill the whole buffer with what lies at ``offset`` (bytes).
+
+        :raises errors.DeviceError: the range is not within the volume, or cannot be read.
+        """
+        self._check(offset, len(buffer))
+        self._readinto(offset, buffer)
+
+    def write(self, offset: int, data: Buffer) -> None:
+        """Write all of ``data`` at ``offset`` (bytes).
+
+        :raises errors.DeviceError: read-only, the range is not within the volume, or writing
+            failed.
+        """
+        view = memoryview(data).cast("B")
+        self._check_writable()
+        self._check(offset, len(view))
+        self._write(offset, view)
+
+    def zero(self, offset: int, length: int) -> None:
+        """Make a range read as zeros, without sending zeros where the device can do it itself.
+
+        :raises errors.DeviceError: as for ``write``.
+        """
+        self._check_writable()
+        self._check(offset, length)
+        if length:
+            self._zero(offset, length)
+
+    def flush(self) -> None:
+        """Return when everything written is durable on the volume.
+
+        :raises errors.DeviceError: it is not certain to be.
+        """
+        self._check(0, 0)
+        self._flush()
+
+    def close(self) -> None:
+        """Let go of the device; later calls do nothing."""
+        with self._closing:
+            if self._closed:
+                return
+            self._closed = True
+        self._close()
+
+    # -- shared by the kinds -----------------------------------------------------------------------
+
+    def _write_zeros(self, offset: int, length: int) -> None:
+        while length:
+            part = min(length, len(_ZEROS))
+            self._write(offset, memoryview(_ZEROS)[:part])
+            offset += part
+            length -= part
+
+    def _check_writable(self) -> None:
+        if not self.writable:
+            raise errors.DeviceError(f"{self.name} was opened for reading only.")
+
+    def _check(self, offset: int, length: int) -> None:
+        if self._closed:
+            raise errors.DeviceError(f"{self.name} is closed.")
+        if offset < 0 or length < 0 or offset + length > self.size:
+            raise errors.DeviceError(
+                f"{length} bytes at {offset} do not lie within {self.name} of {self.size} bytes."
+            )

@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every configuration option, by group, and what is derived from them."""
+
+from __future__ import annotations
+
+import copy
+import os
+from typing import Any
+
+from oslo_config import cfg
+
+from freezer_osbrick import errors
+
+_REPOSITORY_PREFIX = "repository:"
+
+OSBRICK_OPTS = [
+    cfg.StrOpt(
+        "state_path",
+        help="Folder for the journals of running backups and for scratch files. Default: "
+        "/var/lib/freezer-osbrick for root, ~/.local/state/freezer-osbrick for everyone else.",
+    ),
+    cfg.IntOpt("workers", default=4, min=1, help="Threads that work on one volume."),
+    cfg.IntOpt(
+        "compression_level",
+        default=1,
+        min=0,
+        max=22,
+        help="Level of zstd; 0 stores blocks uncompressed.",
+    ),
+]
+
+CLOUD_OPTS = [
+    cfg.StrOpt(
+        "os_cloud",
+        help="Name of a cloud in clouds.yaml. Default: OS_CLOUD, or the OS_* variables.",
+    ),
+    cfg.StrOpt("region_name", help="Region whose Cinder is used. Default: OS_REGION_NAME."),
+    cfg.StrOpt(
+        "interface",
+        help="Kind of endpoint: public, internal or admin. Default: OS_INTERFACE, else public.",
+    ),
+    cfg.FloatOpt(
+        "poll_interval",
+        default=2.0,
+        min=0.05,
+        help="Longest pause, in seconds, between two looks at something that Cinder works on; "
+        "the first pauses are shorter.",
+    ),
+    cfg.IntOpt(
+        "timeout",
+        default=300,
+        min=1,
+        help="How long Cinder may take for one step, in seconds, whatever the size of the volume.",
+    ),
+    cfg.IntOpt(
+        "timeout_per_gib",
+        default=30,
+        min=0,
+        help="Seconds added to the timeout for each GiB of the volume.",
+    ),
+    cfg.IntOpt(
+        "api_retries",
+        default=8,
+        min=0,
+        help="How often a request is repeated that the cloud answered with a server error or did "
+        "not answer at all. The pauses double from half a second to 16 seconds.",
+    ),
+    cfg.IntOpt(
+        "create_attempts",
+        default=3,
+        min=1,
+        help="How often a snapshot or a volume is tried that goes to an error state while Cinder "
+        "creates it; the failed one is deleted first.",
+    ),
+    cfg.IntOpt(
+        "delete_attempts",
+        default=5,
+        min=1,
+        help="How often a deletion is tried that Cinder refuses.",
+    ),
+    cfg.IntOpt(
+        "lease",
+        default=3600,
+        min=60,
+        help="Seconds that snapshots and volumes of a run which no longer renews them are kept "
+        "before another host may remove them. Renewed four times as often.",
+    ),
+]
+
+DEVICE_OPTS = [
+    cfg.StrOpt("my_ip", help="Address of this host towards the storage. Default: found by route."),
+    cfg.StrOpt(
+        "hostname",
+        help="Name of this host towards Cinder and in the tags of what we create. Default: the "
+        "host's own name.",
+    ),
+    cfg.BoolOpt("use_multipath", default=False, help="Connect volumes over several paths."),
+    cfg.BoolOpt(
+        "enforce_multipath", default=False, help="Refuse to work when multipathd does not run."
+    ),
+    cfg.StrOpt(
+        "root_helper",
+        help="Command that runs a program as root, used by others than root. An empty value: no "
+        "root rights at all (volumes that are files, and Ceph, need none). Default: sudo, where it "
+        "may be used without a password.",
+    ),
+    cfg.IntOpt(
+        "scan_attempts", default=3, min=1, help="How often is looked for a device to appear."
+    ),
+    cfg.StrOpt(
+        "lock_path",
+        help="Folder of os-brick's lock files. On a host that also runs nova-compute or "
+        "cinder-volume it must be theirs. Default: [oslo_concurrency]lock_path, else a folder in "
+        "the state path.",
+    ),
+    cfg.StrOpt(
+        "ceph_keyring",
+        help="Keyring file of the Ceph user. Default: /etc/ceph/<cluster>.client.<user>.keyring.",
+    ),
+]
+
+REPOSITORY_OPTS = [
+    cfg.StrOpt("url", help="Address of the repository: file:///srv/backups or an absolute path."),
+]
+
+_GROUPS = {"osbrick": OSBRICK_OPTS, "cloud": CLOUD_OPTS, "device": DEVICE_OPTS}
+
+
+def register(conf: cfg.ConfigOpts) -> None:
+    """Make every option known to ``conf``; may be called again."""
+    for group, options in _GROUPS.items():
+        conf.register_opts(options, group=group)
+
+
+def list_opts() -> list[tuple[str, list[Any]]]:
+    """What oslo-config-generator asks for: groups and their options."""
+    groups = [(group, copy.deepcopy(options)) for group, options in _GROUPS.items()]
+    return [*groups, (_REPOSITORY_PREFIX + "NAME", copy.deepcopy(REPOSITORY_OPTS))]
+
+
+def state_path(conf: cfg.ConfigOpts) -> str:
+    """The folder for journals and scratch files, made with mode 0700 when it is not there.
+
+    :raises errors.ConfigurationError: it cannot be made.
+    """
+    path = conf.osbrick.state_path
+    if not path and os.geteuid() == 0:
+        path = "/var/lib/freezer-osbrick"
+    elif not path:
+        home = os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")
+        path = os.path.join(home, "freezer-osbrick")
+    try:
+        os.makedirs(path, mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise errors.ConfigurationError(
+            f"The state folder {path} cannot be made: {error.strerror}. "
+            "Name another with state_path in the [osbrick] group."
+        ) from error
+    return path
+
+
+def repository_names(conf: cfg.ConfigOpts) -> list[str]:
+    """Names of the ``[repository:NAME]`` groups in the configuration files."""
+    return sorted(
+        section[len(_REPOSITORY_PREFIX) :]
+        for section in conf.list_all_sections()
+        if section.startswith(_REPOSITORY_PREFIX)
+    )
+
+
+def repository_url(conf: cfg.ConfigOpts, name: str) -> str:
+    """The URL of a repository named in the configuration.
+
+    :raises errors.ConfigurationError: there is no such group, or it has no URL.
+    """
+    known = repository_names(conf)
+    if name not in known:
+        hint = f"known are: {', '.join(known)}" if known else "no configuration file names any"
+        raise errors.ConfigurationError(f"No repository is named {name!r}: {hint}.")
+    group = _REPOSITORY_PREFIX + name
+    conf.register_opts(REPOSITORY_OPTS, group=group)
+    url = conf[group].url
+    if not url:
+        raise errors.ConfigurationError(f"The group [{group}] of the configuration has no url.")
+    return url
