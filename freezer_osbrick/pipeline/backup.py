@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import threading
+import time
 
 import zstandard
 
@@ -58,7 +59,6 @@ class BackupWriter:
         threads: int = 4,
         compression_level: int = 1,
         progress: Progress,
-        stop: workers.Stop | None = None,
     ) -> None:
         """:param parent: a complete backup in the same repository; what it holds at the same place
             is not stored again.
@@ -71,7 +71,6 @@ class BackupWriter:
         self._threads = threads
         self._level = compression_level
         self._progress = progress
-        self._stop = stop
         self._uploads = Uploads()
         self._blocks = PackWriter(repository, form.KIND_BLOCKS, self._uploads)
         self._maps = PackWriter(repository, form.KIND_MAPS, self._uploads)
@@ -92,7 +91,7 @@ class BackupWriter:
                 self._forget_tail(self._parent)
             count = self._repository.chunk_count(self._device.size)
             self._progress.enter("read", self._device.size)
-            workers.run(count, self._threads, self._make_step, self._stop)
+            workers.run(count, self._threads, self._make_step)
             self._blocks.finish()
             self._maps.finish()
             self._progress.enter("commit")
@@ -100,9 +99,8 @@ class BackupWriter:
             self._amounts.stored = self._blocks.stored + self._maps.stored
             head["size"] = self._device.size
             head["bytes"] = dataclasses.asdict(self._amounts)
+            head["finished"] = round(time.time(), 3)
             sizes = self._blocks.sizes | self._maps.sizes
-            if self._stop:
-                self._stop.check()
             self._amounts.stored += self._manifest.store(head, sizes)
             return self._amounts
         finally:

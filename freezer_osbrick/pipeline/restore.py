@@ -62,7 +62,6 @@ class RestoreReader:
         compare: bool,
         threads: int = 4,
         progress: Progress,
-        stop: workers.Stop | None = None,
     ) -> None:
         """:param compare: read the device first and write only blocks that differ: for a device
         that holds an older or newer state of the same volume. Otherwise only zeros are looked
@@ -74,7 +73,6 @@ class RestoreReader:
         self._compare = compare
         self._threads = threads
         self._progress = progress
-        self._stop = stop
         self._amounts = Amounts()
         self._damaged: list[tuple[int, int]] = []
         self._reasons: list[str] = []
@@ -92,7 +90,7 @@ class RestoreReader:
             )
         windows = -(-self._repository.chunk_count(self._device.size) // WINDOW)
         self._progress.enter("write", self._device.size)
-        workers.run(windows, self._threads, self._make_step, self._stop)
+        workers.run(windows, self._threads, self._make_step)
         self._device.flush()
         if self._damaged:
             damaged = _merge(self._damaged)

@@ -11,36 +11,18 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from freezer_osbrick import errors
-
 Step = Callable[[int], None]
 
 
-class Stop:
-    """Set by whoever wants a run to end before it is through."""
-
-    def __init__(self) -> None:
-        self._signal_number = 0
-        self._event = threading.Event()
-
-    def set(self, signal_number: int) -> None:
-        """:param signal_number: the signal that asks for it, as in :mod:`signal`."""
-        self._signal_number = signal_number
-        self._event.set()
-
-    def check(self) -> None:
-        """:raises errors.Interrupted: the run is to end."""
-        if self._event.is_set():
-            raise errors.Interrupted("Interrupted.", self._signal_number)
-
-
-def run(count: int, workers: int, make_step: Callable[[], Step], stop: Stop | None = None) -> None:
+def run(count: int, workers: int, make_step: Callable[[], Step]) -> None:
     """Call a step for each of the numbers 0 … count-1, in that order, on several threads.
+
+    When this returns or raises, no step is running any more.
 
     :param make_step: called once by each thread; the step that it returns keeps the thread's
         buffers.
-    :raises BaseException: what the first failing step raised; the others end after the step they
-        are at.
+    :raises BaseException: what the first failing step raised, or what interrupted the caller; the
+        other threads end after the step they are at.
     """
     lock = threading.Lock()
     following = iter(range(count))
@@ -54,8 +36,6 @@ def run(count: int, workers: int, make_step: Callable[[], Step], stop: Stop | No
                     number = None if failures else next(following, None)
                 if number is None:
                     return
-                if stop:
-                    stop.check()
                 step(number)
         except BaseException as error:
             with lock:
@@ -65,9 +45,16 @@ def run(count: int, workers: int, make_step: Callable[[], Step], stop: Stop | No
         threading.Thread(target=work, name=f"worker-{number}")
         for number in range(max(1, min(workers, count)))
     ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    except BaseException as interruption:  # a signal, in the main thread
+        with lock:
+            failures.insert(0, interruption)
+        for thread in threads:
+            if thread.ident is not None:
+                thread.join()
     if failures:
         raise failures[0]

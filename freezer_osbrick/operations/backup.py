@@ -1,0 +1,200 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Backing up volumes."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import os
+import time
+
+from oslo_log import log
+
+from freezer_osbrick import errors
+from freezer_osbrick.cloud import staging, volumes
+from freezer_osbrick.cloud.volumes import VolumeRecord
+from freezer_osbrick.device.volume_device import Device
+from freezer_osbrick.operations import report as reports
+from freezer_osbrick.operations.attach import attached
+from freezer_osbrick.operations.catalogue import matching
+from freezer_osbrick.operations.context import Context
+from freezer_osbrick.operations.levels import Levels
+from freezer_osbrick.operations.report import RunReport, VolumeReport
+from freezer_osbrick.pipeline.backup import Amounts, BackupWriter
+from freezer_osbrick.pipeline.progress import Listener, Progress
+from freezer_osbrick.repository import catalogue
+from freezer_osbrick.repository import format as form
+from freezer_osbrick.repository.catalogue import Backup
+from freezer_osbrick.repository.manifest import Head, Manifest
+from freezer_osbrick.repository.repository import Repository
+
+LOG = log.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class BackupRequest:
+    """What to back up, and as what.
+
+    :param backup_name: Freezer's name for backups that belong together.
+    :param hostname: Freezer's name of the host; with ``backup_name`` it names a series of backups.
+    :param incremental: compare with the newest backup of the volume and store what is new.
+    :param max_level, always_level, restart_always_level: as :class:`levels.Levels` has them.
+    """
+
+    volume_ids: tuple[str, ...]
+    backup_name: str
+    hostname: str
+    incremental: bool = False
+    max_level: int | None = None
+    always_level: int | None = None
+    restart_always_level: float | None = None
+
+    @property
+    def levels(self) -> Levels:
+        return Levels(
+            self.incremental, self.max_level, self.always_level, self.restart_always_level
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Plan:
+    """What a backup builds upon: none, or a parent."""
+
+    level: int
+    parent: Backup | None
+
+
+def backup(
+    context: Context, url: str, request: BackupRequest, progress: Listener | None = None
+) -> RunReport:
+    """Back up the volumes, one after the other. A volume's own status never changes.
+
+    :param url: of the repository, which is made if there is none.
+    :raises errors.OsbrickError: nothing was started. What happens to single volumes is in the
+        report.
+    """
+    if not request.volume_ids:
+        raise errors.BadRequest("No volume is named: there is nothing to back up.")
+    context.cloud.cinder  # noqa: B018  no repository is made for somebody without credentials
+    repository = context.open_repository(url, create=True)
+
+    def one(volume: VolumeReport) -> None:
+        _VolumeBackup(context, repository, request, volume, progress).run()
+
+    return reports.each(request.volume_ids, one)
+
+
+class _VolumeBackup:
+    """One volume on its way into the repository."""
+
+    def __init__(
+        self,
+        context: Context,
+        repository: Repository,
+        request: BackupRequest,
+        report: VolumeReport,
+        listener: Listener | None,
+    ) -> None:
+        self._context = context
+        self._repository = repository
+        self._request = request
+        self._report = report
+        self._progress = Progress(report.volume_id, listener)
+
+    def run(self) -> None:
+        cloud = self._context.cloud
+        record = volumes.capture(cloud, self._report.volume_id)
+        self._tell(record)
+        with self._context.ledger.start("backup") as run:
+            self._progress.enter("snapshot")
+            frozen_at = int(time.time())
+            with staging.frozen_clone(cloud, run, record) as clone_id:
+                self._progress.enter("attach")
+                with attached(
+                    cloud,
+                    self._context.host,
+                    run,
+                    clone_id,
+                    size_gib=record.size_gib,
+                    writable=False,
+                ) as device:
+                    self._store(device, record, frozen_at)
+                    self._progress.enter("detach")
+
+    def _store(self, device: Device, record: VolumeRecord, frozen_at: int) -> None:
+        plan = self._plan(record.id, frozen_at)
+        try:
+            self._write(device, record, frozen_at, plan)
+        except errors.Damaged as error:
+            if plan.parent is None:
+                raise
+            # What the parent lacks must not be missing in its successors too.
+            self._report.notes.append(
+                f"Backup {plan.parent.id} is damaged, so that a full backup was made: {error}"
+            )
+            LOG.warning("Volume %s: %s", record.id, self._report.notes[-1])
+            self._write(device, record, frozen_at, _Plan(level=0, parent=None))
+
+    def _plan(self, volume_id: str, now: int) -> _Plan:
+        request = self._request
+        of_volume = catalogue.backups(self._repository, matching([volume_id]))
+        same_series = matching([volume_id], request.backup_name, request.hostname)
+        level = request.levels.next([backup for backup in of_volume if same_series(backup)], now)
+        return _Plan(level, of_volume[-1] if level else None)
+
+    def _write(self, device: Device, record: VolumeRecord, frozen_at: int, plan: _Plan) -> None:
+        backup_id = os.urandom(form.OBJECT_ID_SIZE)
+        settings = self._context.conf.osbrick
+        parent = None
+        if plan.parent:
+            parent = Manifest(self._repository, bytes.fromhex(plan.parent.id))
+        writer = BackupWriter(
+            self._repository,
+            backup_id,
+            device,
+            parent=parent,
+            threads=settings.workers,
+            compression_level=settings.compression_level,
+            progress=self._progress,
+        )
+        amounts = writer.run(self._head(backup_id, record, frozen_at, plan))
+        self._tell_stored(backup_id, frozen_at, plan, amounts)
+
+    def _head(self, backup_id: bytes, record: VolumeRecord, frozen_at: int, plan: _Plan) -> Head:
+        return {
+            "backup": backup_id.hex(),
+            "name": self._request.backup_name,
+            "hostname": self._request.hostname,
+            "time": frozen_at,
+            "level": plan.level,
+            "parent": plan.parent.id if plan.parent else None,
+            "mode": "hot",
+            "content": "blocks",
+            "agent": f"freezer-osbrick {_version()}",
+            "volume": record.to_dict(),
+        }
+
+    def _tell(self, record: VolumeRecord) -> None:
+        report = self._report
+        report.volume_name = record.name
+        report.project_id = record.project_id
+        report.volume_type = record.volume_type
+        report.size_gib = record.size_gib
+
+    def _tell_stored(self, backup_id: bytes, frozen_at: int, plan: _Plan, amounts: Amounts) -> None:
+        report = self._report
+        report.backup_id = backup_id.hex()
+        report.time_stamp = frozen_at
+        report.level = plan.level
+        report.bytes_read = amounts.read
+        report.bytes_zero = amounts.zeros
+        report.bytes_reused = amounts.reused
+        report.bytes_new = amounts.new
+        report.bytes_stored = amounts.stored
+
+
+def _version() -> str:
+    try:
+        return importlib.metadata.version("freezer-osbrick")
+    except importlib.metadata.PackageNotFoundError:
+        return "from a checkout"
