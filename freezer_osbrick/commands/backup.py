@@ -28,6 +28,7 @@ class Backup(transfer.TransferCommand):
         transfer.BACKUP,
         transfer.TIME,
         transfer.REASON,
+        transfer.NOTES,
     )
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:

@@ -39,9 +39,10 @@ class ListBackups(base.OsbrickLister):
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser = super().get_parser(prog_name)
         base.add_repository_argument(parser)
-        parser.add_argument("--volume-id", metavar="<volume-id>", help="only of this volume")
-        parser.add_argument("--project-id", metavar="<project-id>", help="only of this project")
-        _add_name_arguments(parser)
+        _add_filter_arguments(parser)
+        parser.add_argument(
+            "--project-id", metavar="<project-id>", help="only backups of this project's volumes"
+        )
         return parser
 
     def check(self, parsed_args: argparse.Namespace) -> None:
@@ -110,7 +111,7 @@ class RemoveBackups(base.OsbrickLister):
         age.add_argument(
             "--older-than", metavar="<days>", type=days, help="made so many days ago or earlier"
         )
-        _add_name_arguments(parser)
+        _add_filter_arguments(parser)
         parser.add_argument(
             "--dry-run", action="store_true", help="list what would be removed, remove nothing"
         )
@@ -150,6 +151,7 @@ class RemoveBackups(base.OsbrickLister):
         return remove_backups(
             context,
             url,
+            volume_id=parsed_args.volume_id,
             backup_name=parsed_args.backup_name,
             hostname=parsed_args.hostname,
             before=before,
@@ -165,6 +167,7 @@ class RemoveBackups(base.OsbrickLister):
         return self.app.stdin.readline().strip().lower() in ("y", "yes")
 
 
-def _add_name_arguments(parser: argparse.ArgumentParser) -> None:
+def _add_filter_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--volume-id", metavar="<volume-id>", help="only backups of this volume")
     parser.add_argument("--backup-name", metavar="<name>", help="only backups that carry this name")
     parser.add_argument("--hostname", metavar="<host>", help="only backups made on this host")

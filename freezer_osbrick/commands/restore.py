@@ -29,6 +29,7 @@ class Restore(transfer.TransferCommand):
         transfer.BACKUP,
         transfer.TIME,
         transfer.REASON,
+        transfer.NOTES,
     )
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:

@@ -8,10 +8,10 @@ import contextlib
 from typing import TYPE_CHECKING, Any
 
 from freezer_osbrick.commands import base, progress
-from freezer_osbrick.commands.columns import Bytes, Column, Moment, Seconds
+from freezer_osbrick.commands.columns import Bytes, Column, Moment, Nested, Seconds
 
 if TYPE_CHECKING:
-    from freezer_osbrick.operations.reports import RunReport
+    from freezer_osbrick.operations.report import RunReport
 
 FAILED = 1
 
@@ -28,6 +28,7 @@ LEVEL = Column("level", "Level")
 TIME = Column("time_stamp", "Time stamp", Moment, everyday=False)
 SECONDS = Column("seconds", "Seconds", Seconds)
 REASON = Column("reason", "Reason", optional=True)
+NOTES = Column("notes", "Notes", Nested, optional=True)
 
 
 def byte_columns(*names: str, everyday: bool = True) -> tuple[Column, ...]:

@@ -194,6 +194,7 @@ def volume_report(**changed: Any) -> Record:
         "seconds": 4.25,
         "restored_volume_id": None,
         "target": None,
+        "notes": [],
     }
     return Record(**{**fields, **changed})
 

@@ -70,6 +70,14 @@ def test_a_failed_volume_is_a_row_with_its_reason_and_exit_status_1(run, operati
     assert "Quota gigabytes is full." in row
 
 
+def test_notes_reach_the_table(run, operations) -> None:
+    noted = volume_report(notes=["A full backup was made.", "The parent is damaged."])
+    operations.answers["backup"] = run_report(noted)
+    table = run("backup", VOLUME, "--repository", "/b").out
+    assert "A full backup was made." in table
+    assert "The parent is damaged." in table
+
+
 def test_the_repository_may_come_from_the_environment(run, operations, monkeypatch) -> None:
     monkeypatch.setenv("FREEZER_OSBRICK_REPOSITORY", "file:///from/environment")
     operations.answers["backup"] = run_report(volume_report())

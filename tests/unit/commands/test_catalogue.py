@@ -34,7 +34,7 @@ class Repository:
     def __init__(self, *backups: Record) -> None:
         self.backups = list(backups)
 
-    def remove(self, _context, _url, *, backup_name, hostname, before, dry_run):
+    def remove(self, _context, _url, *, volume_id, backup_name, hostname, before, dry_run):
         doomed = [item for item in self.backups if item.time_stamp <= before]
         if not dry_run:
             self.backups = [item for item in self.backups if item not in doomed]
@@ -93,11 +93,13 @@ def test_remove_dry_run_removes_nothing(run, operations) -> None:
     repository = Repository(backup())
     operations.answers["remove_backups"] = repository.remove
     line = "remove --repository /b --before 2026-11-20T21:30:00Z --dry-run --backup-name nightly"
+    line += f" --volume-id {VOLUME}"
     outcome = run(*line.split(), "-f", "json")
     assert [row["backup_id"] for row in outcome.json] == ["0a1b2c3d"]
     assert len(repository.backups) == 1
     asked = operations.asked("remove_backups")
-    assert (asked.before, asked.backup_name, asked.hostname) == (1795210200, "nightly", None)
+    assert (asked.before, asked.volume_id) == (1795210200, VOLUME)
+    assert (asked.backup_name, asked.hostname) == ("nightly", None)
 
 
 def test_remove_without_being_asked(run, operations) -> None:
