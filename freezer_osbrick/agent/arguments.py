@@ -170,6 +170,8 @@ def settle(arguments: Any, conf: cfg.ConfigOpts, storages: tuple[str, ...] = ())
         raise errors.BadRequest(
             f"Engine osbrick needs the volume to {values['action']}: give --single-volume-id."
         )
+    if values["action"] == "admin" and not (selection.backup_name or volume_id or volume_name):
+        raise errors.BadRequest("Engine osbrick needs the --backup-name whose backups to remove.")
     values.update(
         engine_name=options.ENGINE_NAME,
         mode=MODE,

@@ -31,7 +31,7 @@ def parse_list(value: Any) -> list[str]:
         return [word.strip() for word in text.split(",") if word.strip()]
     try:
         parsed = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         try:
             parsed = ast.literal_eval(text)
         except (SyntaxError, ValueError, MemoryError, RecursionError) as exc:

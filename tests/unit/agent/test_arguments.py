@@ -1,0 +1,346 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The three ways by which settings reach the engine, and what becomes of them on the way."""
+
+from __future__ import annotations
+
+import pathlib
+from typing import Any
+
+import pytest
+
+from tests.unit.agent.conftest import Agent
+
+BACKUP = {
+    "action": "backup",
+    "engine_name": "osbrick",
+    "storage": "local",
+    "container": "/backups",
+    "backup_name": "nightly",
+    "single_volume_id": "v1",
+}
+
+
+def flags(settings: dict[str, Any]) -> list[str]:
+    """The settings as a command line."""
+    words = []
+    for key, value in settings.items():
+        name = "engine" if key == "engine_name" else key.replace("_", "-")
+        words += [f"--{name}"] if value is True else [f"--{name}", str(value)]
+    return words
+
+
+def ini(settings: dict[str, Any], section: str = "default") -> str:
+    return f"[{section}]\n" + "".join(f"{key} = {value}\n" for key, value in settings.items())
+
+
+@pytest.fixture(params=["cli", "ini", "job"])
+def by(request: pytest.FixtureRequest, agent: Agent) -> Any:
+    """Runs the agent with settings given in one of the three ways."""
+    given = {
+        "cli": lambda settings: agent(*flags(settings)),
+        "ini": lambda settings: agent(ini=ini(settings)),
+        "job": lambda settings: agent(job=settings),
+    }
+    return given[request.param]
+
+
+def test_settings_reach_a_backup_in_each_way(by: Any) -> None:
+    run = by({**BACKUP, "hostname": "web1", "incremental": True, "max_level": 7})
+    assert run.status == 0, run.stderr
+    assert run.call("backup") == {
+        "verb": "backup",
+        "url": "/backups",
+        "volume_ids": ["v1"],
+        "backup_name": "nightly",
+        "hostname": "web1",
+        "incremental": True,
+        "max_level": 7,
+        "always_level": None,
+        "restart_always_level": None,
+    }
+
+
+def test_settings_reach_a_restore_in_each_way(by: Any) -> None:
+    run = by(
+        {
+            **BACKUP,
+            "action": "restore",
+            "hostname": "web1",
+            "volume_type": "fast",
+            "availability_zone": "zone 2",
+            "new_name": "100 % new",
+            "restore_from_date": "2026-11-20T10:00:00Z",
+        }
+    )
+    assert run.status == 0, run.stderr
+    assert run.call("restore") == {
+        "verb": "restore",
+        "url": "/backups",
+        "volume_ids": ["v1"],
+        "backup_id": None,
+        "backup_name": "nightly",
+        "hostname": "web1",
+        "before": 1795168800,
+        "volume_type": "fast",
+        "availability_zone": "zone 2",
+        "new_name": "100 % new",
+    }
+
+
+def test_levels_of_all_kinds(by: Any) -> None:
+    run = by({**BACKUP, "incremental": True, "always_level": 2, "restart_always_level": 3.5})
+    call = run.call("backup")
+    assert (call["max_level"], call["always_level"], call["restart_always_level"]) == (None, 2, 3.5)
+
+
+@pytest.mark.parametrize("key", ["engine", "engine_name"])
+@pytest.mark.parametrize("name", ["osbrick", "cinder-osbrick"])
+def test_both_names_of_the_engine_by_both_keys_of_a_job(agent: Agent, key: str, name: str) -> None:
+    settings = {k: v for k, v in BACKUP.items() if k != "engine_name"}
+    run = agent("--metadata-out", "-", job={**settings, key: name})
+    assert run.record["engine_name"] == "osbrick"
+    assert run.call("backup")["volume_ids"] == ["v1"]
+
+
+@pytest.mark.parametrize("words", [["-e", "cinder-osbrick"], ["--engine", "cinder-osbrick"]])
+def test_the_other_name_of_the_engine_on_the_command_line(agent: Agent, words: list[str]) -> None:
+    settings = {k: v for k, v in BACKUP.items() if k != "engine_name"}
+    run = agent("--metadata-out", "-", *words, *flags(settings))
+    assert run.record["engine_name"] == "osbrick"
+
+
+@pytest.mark.parametrize("name", ["single_volume_id", "cinderbrick_vol_id", "cinder_vol_id"])
+def test_a_volume_by_each_of_its_options(by: Any, name: str) -> None:
+    settings = {k: v for k, v in BACKUP.items() if k != "single_volume_id"}
+    assert by({**settings, name: "v9"}).call("backup")["volume_ids"] == ["v9"]
+
+
+def test_the_same_volume_twice_is_one(by: Any) -> None:
+    assert by({**BACKUP, "cinder_vol_id": "v1"}).call("backup")["volume_ids"] == ["v1"]
+
+
+def test_two_volumes_are_an_error(by: Any) -> None:
+    run = by({**BACKUP, "cinderbrick_vol_id": "v2"})
+    assert run.error == (
+        "--single-volume-id v1 and --cinderbrick-vol-id v2 are different volumes: give one of them."
+    )
+    assert run.calls == []
+
+
+def test_no_volume_is_an_error(agent: Agent) -> None:
+    settings = {k: v for k, v in BACKUP.items() if k != "single_volume_id"}
+    assert "give --single-volume-id" in agent(*flags(settings)).error
+
+
+@pytest.mark.parametrize("value", [["v1"], '["v1"]', "['v1']", "v1,"])
+def test_a_list_of_one_volume_is_that_volume(agent: Agent, value: Any) -> None:
+    assert agent(job={**BACKUP, "single_volume_id": value}).call("backup")["volume_ids"] == ["v1"]
+
+
+def test_a_list_of_two_volumes_is_an_error(agent: Agent) -> None:
+    run = agent(job={**BACKUP, "single_volume_id": ["v1", "v2"]})
+    assert run.error == "single_volume_id: one volume id is wanted, 2 are given."
+
+
+def test_the_command_line_counts_more_than_the_file(agent: Agent) -> None:
+    run = agent("--single-volume-id", "v2", "--backup-name", "mine", ini=ini(BACKUP))
+    assert run.call("backup")["volume_ids"] == ["v2"]
+    assert run.call("backup")["backup_name"] == "mine"
+    assert "single_volume_id is given on the command line" in run.log
+
+
+def test_two_engines_are_an_error(agent: Agent) -> None:
+    run = agent("--engine", "tar", ini=ini(BACKUP))
+    assert run.error.startswith("The command line asks for engine tar, and ")
+    assert run.calls == []
+
+
+def test_our_engine_on_the_command_line_counts_more_than_another_in_the_file(agent: Agent) -> None:
+    run = agent("--engine", "osbrick", ini=ini({**BACKUP, "engine_name": "tar"}))
+    assert run.call("backup")["volume_ids"] == ["v1"]
+
+
+def test_keys_with_dashes_are_the_same(agent: Agent) -> None:
+    text = ini({key.replace("_", "-"): value for key, value in BACKUP.items()})
+    assert agent(ini=text).call("backup")["volume_ids"] == ["v1"]
+
+
+# -- traps ---------------------------------------------------------------------------------------
+
+
+def test_unknown_keys_are_left_out_and_named(agent: Agent) -> None:
+    run = agent(job={**BACKUP, "get_object": True, "dst_file": "/x", "os_brick": "group"})
+    assert run.status == 0, run.stderr
+    for key in ("get_object", "dst_file", "os_brick"):
+        assert f"{key} is no option of this Freezer" in run.log
+
+
+def test_no_incremental_is_translated(agent: Agent) -> None:
+    off = agent(job={**BACKUP, "no_incremental": True, "incremental": True})
+    assert off.call("backup")["incremental"] is False
+    on = agent(job={**BACKUP, "no_incremental": False, "max_level": 3})
+    assert on.call("backup")["incremental"] is True
+
+
+def test_restore_from_host_is_the_hostname(agent: Agent) -> None:
+    run = agent(job={**BACKUP, "action": "restore", "restore_from_host": "web7"})
+    assert run.call("restore")["hostname"] == "web7"
+
+
+@pytest.mark.parametrize("key", ["encryption_password", "encrypt_pass_file"])
+def test_encryption_is_refused_before_anything_is_stored(agent: Agent, key: str) -> None:
+    run = agent(job={**BACKUP, key: "hush"})
+    assert "cannot encrypt" in run.error
+    assert "hush" not in run.stderr + run.log
+    assert run.calls == []
+
+
+def test_false_never_removes_a_backup(agent: Agent) -> None:
+    run = agent(
+        job={**BACKUP, "remove_older_than": False, "remove_before_date": False, "max_level": False}
+    )
+    assert run.status == 0, run.stderr
+    assert [call["verb"] for call in run.calls] == ["open", "backup"]
+    assert run.call("backup")["max_level"] is None
+
+
+@pytest.mark.parametrize("value", ["", "None", "false", "False"])
+def test_no_value_at_all_never_removes_a_backup(agent: Agent, value: str) -> None:
+    run = agent(ini=ini({**BACKUP, "remove_older_than": value}))
+    assert run.status == 0, run.stderr
+    assert [call["verb"] for call in run.calls] == ["open", "backup"]
+
+
+@pytest.mark.parametrize("value", [True, "soon"])
+def test_what_is_no_number_is_refused(agent: Agent, value: Any) -> None:
+    run = agent(job={**BACKUP, "remove_older_than": value})
+    assert "remove_older_than" in run.error
+    assert run.calls == []
+
+
+def test_values_survive_the_scheduler(agent: Agent) -> None:
+    name = "50 % of %(host)s {a} ['b'] = ; # ü"
+    run = agent(job={**BACKUP, "backup_name": name.replace("{a} ", ""), "hostname": "100%%"})
+    assert run.status == 0, run.stderr
+    assert run.call("backup")["backup_name"] == name.replace("{a} ", "")
+    assert run.call("backup")["hostname"] == "100%%"
+
+
+def test_a_single_percent_in_a_hand_written_file_is_one(agent: Agent) -> None:
+    assert agent(ini=ini({**BACKUP, "backup_name": "50 %"})).call("backup")["backup_name"] == "50 %"
+
+
+@pytest.mark.parametrize(
+    ("value", "level", "kept", "said"),
+    [
+        ("zstd", 1, "zstd", False),
+        ("none", 0, "none", False),
+        ("gzip", 1, "zstd", True),
+        ("bzip2", 1, "zstd", True),
+        ("xz", 1, "zstd", True),
+        (None, 1, "zstd", False),
+    ],
+)
+def test_compression(agent: Agent, value: str | None, level: int, kept: str, said: bool) -> None:
+    settings = {**BACKUP, "metadata_out": "-", **({"compression": value} if value else {})}
+    run = agent(*flags(settings))
+    assert run.call("open")["compression_level"] == level
+    assert run.record["compression"] == kept
+    assert (f"compresses with zstd, not with {value}" in run.log) is said
+
+
+def test_media_and_mode_are_those_of_volumes(by: Any) -> None:
+    run = by({**BACKUP, "mode": "cinder", "metadata_out": "-"})
+    assert (run.record["backup_media"], run.record["mode"]) == ("cinderbrick", "cinder")
+    assert by({**BACKUP, "mode": "fs", "metadata_out": "-"}).record["mode"] == "cinder"
+
+
+def test_a_mode_of_something_else_is_refused(by: Any) -> None:
+    assert "--mode must be cinder, not mysql" in by({**BACKUP, "mode": "mysql"}).error
+
+
+def test_another_kind_of_resource_is_refused(by: Any) -> None:
+    assert "cannot use --nova-inst-id" in by({**BACKUP, "nova_inst_id": "i1"}).error
+
+
+@pytest.mark.parametrize("name", ["upload_limit", "download_limit"])
+def test_limits_are_refused_and_trickle_is_never_run(by: Any, name: str) -> None:
+    run = by({**BACKUP, name: 1000})
+    assert run.error == (
+        "Engine osbrick of this version has no bandwidth limits: leave out "
+        f"--{name.replace('_', '-')}."
+    )
+    assert run.calls == []
+
+
+def test_no_limit_is_no_limit(by: Any) -> None:
+    assert by({**BACKUP, "upload_limit": -1}).status == 0
+
+
+@pytest.mark.parametrize("storage", ["swift", "s3", "ssh", "ftp", "ftps"])
+def test_other_storages_are_refused(agent: Agent, storage: str) -> None:
+    run = agent(job={**BACKUP, "storage": storage})
+    assert f"not --storage {storage}." in run.error
+    assert run.calls == []
+
+
+def test_several_storages_are_refused(agent: Agent) -> None:
+    run = agent(ini=ini(BACKUP) + ini({"storage": "local", "container": "/b"}, "storage:second"))
+    assert "leave out [storage:second]" in run.error
+
+
+def test_a_relative_container_is_refused(by: Any) -> None:
+    assert "absolute path" in by({**BACKUP, "container": "backups"}).error
+
+
+def test_the_folder_is_left_to_the_engine(agent: Agent, tmp_path: pathlib.Path) -> None:
+    container = tmp_path / "mistyped" / "folder"
+    run = agent(job={**BACKUP, "action": "restore", "container": str(container)})
+    assert run.call("restore")["url"] == str(container)
+    assert not container.parent.exists()
+
+
+def test_a_file_that_is_none_is_one_clear_error(agent: Agent) -> None:
+    run = agent("--engine", "osbrick", ini="no section\n")
+    assert "is no readable ini file: File contains no section headers." in run.error
+
+
+def test_dates_are_utc_with_and_without_z(by: Any) -> None:
+    for date in ("2026-11-20T10:00:00Z", "2026-11-20T10:00:00", "2026-11-20T11:00:00+01:00"):
+        run = by({**BACKUP, "action": "restore", "restore_from_date": date})
+        assert run.call("restore")["before"] == 1795168800
+
+
+def test_a_wrong_date_is_refused(by: Any) -> None:
+    run = by({**BACKUP, "action": "restore", "restore_from_date": "yesterday"})
+    assert run.error == "Invalid ISO date format"
+
+
+@pytest.mark.parametrize(
+    ("action", "said"),
+    [
+        ("backup", "backup-level options require the incremental option"),
+        ("restore", "incremental option is required for backup level options"),
+    ],
+)
+def test_levels_without_incremental_are_refused(by: Any, action: str, said: str) -> None:
+    run = by({**BACKUP, "action": action, "max_level": 3})
+    assert run.error == said
+    assert run.calls == []
+
+
+def test_engine_settings_come_from_freezers_own_configuration_files(
+    agent: Agent, tmp_path: pathlib.Path
+) -> None:
+    path = tmp_path / "freezer-agent.conf"
+    path.write_text("[osbrick]\nworkers = 7\n")
+    run = agent("--config-file", str(path), *flags(BACKUP))
+    assert run.call("open")["workers"] == 7
+
+
+def test_a_wrong_engine_setting_is_one_clear_error(agent: Agent, tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "freezer-agent.conf"
+    path.write_text("[osbrick]\nworkers = many\n")
+    run = agent("--config-file", str(path), *flags(BACKUP))
+    assert run.error.startswith("The configuration cannot be used: ")
+    assert "workers" in run.error

@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""freezer-scheduler's own class, hooked."""
+
+from __future__ import annotations
+
+import configparser
+import json
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from tests.unit.agent.conftest import ROOT, clean_environment
+
+pytest.importorskip("freezer")
+
+SCRIPT = """
+import freezer_osbrick.agent.boot
+import io, json, sys, types
+
+from freezer.scheduler import scheduler_job
+results = []
+for case in json.load(sys.stdin):
+    stream = io.StringIO()
+    try:
+        scheduler_job.Job.save_action_to_file(case, stream)
+        results.append(stream.getvalue())
+    except ValueError as exc:
+        results.append(f"ValueError: {exc}")
+print(json.dumps(results))
+"""
+
+CAPABILITIES = """
+import freezer_osbrick.agent.boot
+import json, sys, types
+from freezer.scheduler import scheduler_job
+capabilities = types.SimpleNamespace(
+    supported_actions=["backup"], supported_modes=["cinder"], supported_storages=["local"],
+    supported_engines=sys.argv[1].split(","))
+scheduler_job.CONF = types.SimpleNamespace(capabilities=capabilities)
+job = object.__new__(scheduler_job.Job)
+job.job_doc = {"job_actions": [{"freezer_action": {"engine_name": sys.argv[2]}}]}
+before = json.dumps(job.job_doc)
+print(job.check_capabilities())
+assert json.dumps(job.job_doc) == before
+"""
+
+
+def python(script: str, *argv: str, given: str = "", tmp_path: Any) -> str:
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", script, *argv],
+        input=given,
+        capture_output=True,
+        text=True,
+        env=clean_environment(tmp_path),
+        cwd=ROOT,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_a_job_is_written_as_the_agent_reads_it(tmp_path: Any) -> None:
+    awkward = {
+        "backup_name": "50 % of %(x)s and 100%%",
+        "list": ["a", "b % c"],
+        "nested": {"key": [1, None, True]},
+        "truth": True,
+        "nothing": None,
+        "number": 7,
+    }
+    ours = [{"engine_name": "osbrick", **awkward}, {"engine": "cinder-osbrick", **awkward}]
+    others = [{"engine_name": "tar", "backup_name": "50 %"}, {"engine_name": "tar", "x": ["a"]}]
+    output = python(SCRIPT, given=json.dumps([*ours, *others]), tmp_path=tmp_path)
+    first, second, stock_percent, stock_list = json.loads(output)
+    for text in (first, second):
+        parser = configparser.ConfigParser()
+        parser.read_string(text)
+        read = dict(parser["action"])
+        assert read["backup_name"] == awkward["backup_name"]
+        assert json.loads(read["list"]) == awkward["list"]
+        assert json.loads(read["nested"]) == awkward["nested"]
+        assert (read["truth"], read["number"]) == ("True", "7")
+        assert "nothing" not in read
+    # Other engines' jobs are written as ever.
+    assert stock_percent.startswith("ValueError: ")
+    assert "x = ['a']" in stock_list
+
+
+@pytest.mark.parametrize(
+    ("supported", "asked", "may_run"),
+    [
+        ("tar,osbrick", "cinder-osbrick", "True"),
+        ("tar,osbrick", "osbrick", "True"),
+        ("tar", "cinder-osbrick", "False"),
+        ("tar,osbrick", "nova", "False"),
+    ],
+)
+def test_who_may_run_osbrick_may_run_it_by_its_other_name(
+    supported: str, asked: str, may_run: str, tmp_path: Any
+) -> None:
+    assert python(CAPABILITIES, supported, asked, tmp_path=tmp_path).strip() == may_run
