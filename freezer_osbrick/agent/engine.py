@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 CONF = cfg.CONF
 LOG = log.getLogger(__name__)
 
+REQUEST_TIMEOUT = 300  # seconds; Cinder waits for the storage before it answers
+
 
 class OsbrickEngine(freezer_engine.BackupEngine):
     """:ivar report: of the last backup or restore; None after a dry run."""
@@ -169,10 +171,8 @@ class OsbrickEngine(freezer_engine.BackupEngine):
 
     def info(self) -> list[Any] | None:
         """The backups of the repository as ``[fields, rows]``; None where there is none."""
-        rows = [list(backup.to_dict().items()) for backup in self._list()]
-        if not rows:
-            return None
-        return [[key for key, _ in rows[0]], [[value for _, value in row] for row in rows]]
+        rows = [record.row(backup) for backup in self._list()]
+        return [list(record.INFO_FIELDS), rows] if rows else None
 
     # Freezer's own engines are fed by a stream of files; these three are abstract there.
 
@@ -236,12 +236,16 @@ class OsbrickEngine(freezer_engine.BackupEngine):
 def session_of(clients: Any) -> Any:
     """Freezer's Keystone session, which knows passwords, tokens and trusts.
 
-    Freezer switches the check of certificates off even where OS_CACERT names whom to trust.
+    Freezer switches the check of certificates off even where OS_CACERT names whom to trust, and
+    waits for ever for an answer.
     """
+    session = clients.sess
     authority = clients.swift_args.get("cacert")
     if authority and not clients.swift_args.get("insecure"):
-        clients.sess.verify = authority
-    return clients.sess
+        session.verify = authority
+    if session.timeout is None:
+        session.timeout = REQUEST_TIMEOUT
+    return session
 
 
 def find_volume(cinder: Any, name: str) -> str:

@@ -3,9 +3,22 @@
 
 from __future__ import annotations
 
+import datetime
 from typing import Any
 
 from freezer_osbrick import errors
+
+INFO_FIELDS = (
+    "Backup ID",
+    "Volume ID",
+    "Volume Name",
+    "Backup Name",
+    "Hostname",
+    "Level",
+    "Time",
+    "Size",
+    "Stored",
+)
 
 
 class VolumeEntries(dict[str, Any]):
@@ -51,6 +64,22 @@ def of_restore(report: Any, conf: Any) -> dict[str, Any]:
 def of_removal(removed: list[dict[str, Any]]) -> dict[str, Any]:
     """Empty where nothing was removed, as Freezer's own."""
     return {"removed_backups": removed} if removed else {}
+
+
+def row(backup: Any) -> list[Any]:
+    """The values of INFO_FIELDS. The time is one that ``--restore-from-date`` takes."""
+    time = datetime.datetime.fromtimestamp(backup.time_stamp, datetime.timezone.utc)
+    return [
+        backup.backup_id,
+        backup.volume_id,
+        backup.volume_name,
+        backup.backup_name,
+        backup.hostname,
+        backup.level,
+        time.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        backup.size,
+        backup.bytes_stored,
+    ]
 
 
 def failure(report: Any) -> errors.OsbrickError:

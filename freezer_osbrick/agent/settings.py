@@ -34,8 +34,8 @@ def load(freezer: cfg.ConfigOpts, clients: Any, *, compressed: bool) -> cfg.Conf
         conf([], project="freezer-osbrick", default_config_files=files, default_config_dirs=[])
         if not compressed:
             conf.set_override("compression_level", 0, group="osbrick")
-        for name in ("region_name", "interface"):
-            conf.set_default(name, clients.client_kwargs.get(name), group="cloud")
+        conf.set_default("region_name", clients.client_kwargs.get("region_name"), group="cloud")
+        conf.set_default("interface", _interface(clients), group="cloud")
         for group, options in opts.list_opts():
             for option in options:
                 if group in conf:
@@ -43,3 +43,9 @@ def load(freezer: cfg.ConfigOpts, clients: Any, *, compressed: bool) -> cfg.Conf
     except cfg.Error as exc:
         raise errors.ConfigurationError(f"The configuration cannot be used: {exc}") from exc
     return conf
+
+
+def _interface(clients: Any) -> str | None:
+    """``OS_INTERFACE``, or ``OS_ENDPOINT_TYPE`` in its old spelling (``internalURL``)."""
+    known = clients.client_kwargs
+    return known.get("interface") or known.get("endpoint_type", "").removesuffix("URL") or None

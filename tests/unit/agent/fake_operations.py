@@ -11,136 +11,101 @@ import dataclasses
 import json
 import os
 import signal
-import sys
-import types
 from typing import Any
 
+from freezer_osbrick.operations import backup, catalogue, context, restore
+from freezer_osbrick.operations.catalogue import BackupSummary
+from freezer_osbrick.operations.report import RunReport, VolumeReport
+from freezer_osbrick.pipeline.progress import ProgressEvent
+
+BACKUP_ID = "b" * 32
 BACKUP_TIME = 1_600_000_000
 LEVEL = 3
-
-
-@dataclasses.dataclass(frozen=True)
-class BackupRequest:
-    volume_ids: tuple[str, ...]
-    backup_name: str
-    hostname: str
-    incremental: bool = False
-    max_level: int | None = None
-    always_level: int | None = None
-    restart_always_level: float | None = None
-
-
-@dataclasses.dataclass(frozen=True)
-class RestoreRequest:
-    volume_ids: tuple[str, ...] = ()
-    backup_id: str | None = None
-    backup_name: str | None = None
-    hostname: str | None = None
-    before: int | None = None
-    volume_type: str | None = None
-    availability_zone: str | None = None
-    new_name: str | None = None
-
-
-@dataclasses.dataclass
-class Volume:
-    volume_id: str
-    state: str = "success"
-    reason: str | None = None
-    backup_id: str = "b" * 32
-    level: int = LEVEL
-    time_stamp: int = BACKUP_TIME
-    restored_volume_id: str | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
-
-
-@dataclasses.dataclass
-class Report:
-    volumes: list[Volume]
-
-    @property
-    def ok(self) -> bool:
-        return all(volume.state == "success" for volume in self.volumes)
-
-
-@dataclasses.dataclass
-class Context:
-    conf: Any
-    session: Any
-
-    @classmethod
-    def open(cls, conf: Any, *, session: Any = None) -> Context:
-        _note(
-            "open",
-            workers=conf.osbrick.workers,
-            compression_level=conf.osbrick.compression_level,
-            region_name=conf.cloud.region_name,
-            verify=session.verify,
-            trust_id=session.auth._trust_id,
-        )
-        return cls(conf, session)
-
-
-def backup(context: Any, url: str, request: BackupRequest, progress: Any = None) -> Report:
-    _note("backup", url=url, **dataclasses.asdict(request))
-    _misbehave()
-    event = types.SimpleNamespace(
-        volume_id=request.volume_ids[0],
-        phase="read",
-        done_bytes=2**30,
-        total_bytes=2**31,
-        stored_bytes=1,
-    )
-    progress(event)
-    return Report([_volume(volume_id) for volume_id in request.volume_ids])
-
-
-def restore(context: Any, url: str, request: RestoreRequest, progress: Any = None) -> Report:
-    _note("restore", url=url, **dataclasses.asdict(request))
-    _misbehave()
-    volumes = [_volume(volume_id) for volume_id in request.volume_ids]
-    for volume in volumes:
-        volume.restored_volume_id = "new-volume"
-    return Report(volumes)
-
-
-def list_backups(context: Any, url: str, **filters: Any) -> list[Volume]:
-    _note("list", url=url, **filters)
-    return [Volume(filters.get("volume_id") or "v1")]
-
-
-def remove_backups(context: Any, url: str, **filters: Any) -> list[Volume]:
-    _note("remove", url=url, **filters)
-    return [Volume("v1")]
+SUMMARY = BackupSummary(
+    backup_id=BACKUP_ID,
+    time_stamp=BACKUP_TIME,
+    level=LEVEL,
+    volume_id="v1",
+    volume_name="data",
+    project_id="p1",
+    size=2**30,
+    bytes_stored=1000,
+    backup_name="nightly",
+    hostname="web1",
+)
 
 
 def install() -> None:
-    """Put the fakes where the operations are looked for."""
-    import freezer_osbrick.operations as package
+    """Put the fakes where the agent looks for the operations."""
+    context.Context.open = classmethod(_open)  # type: ignore[assignment, method-assign]
+    backup.backup = _backup  # type: ignore[assignment]
+    restore.restore = _restore  # type: ignore[assignment]
+    catalogue.list_backups = _list_backups  # type: ignore[assignment]
+    catalogue.remove_backups = _remove_backups  # type: ignore[assignment]
 
-    for name, members in {
-        "context": (Context,),
-        "backup": (BackupRequest, backup),
-        "restore": (RestoreRequest, restore),
-        "catalogue": (list_backups, remove_backups),
-    }.items():
-        module = types.ModuleType(f"{package.__name__}.{name}")
-        for member in members:
-            setattr(module, member.__name__, member)
-        sys.modules[module.__name__] = module
-        setattr(package, name, module)
+
+def volume(volume_id: str) -> VolumeReport:
+    """What a run tells of a volume."""
+    reason = os.environ.get("FAKE_FAIL")
+    return VolumeReport(
+        volume_id,
+        state="error" if reason else "success",
+        reason=reason,
+        backup_id=BACKUP_ID,
+        level=LEVEL,
+        time_stamp=BACKUP_TIME,
+    )
+
+
+def _open(cls: Any, conf: Any, *, session: Any = None) -> Any:
+    _note(
+        "open",
+        workers=conf.osbrick.workers,
+        compression_level=conf.osbrick.compression_level,
+        region_name=conf.cloud.region_name,
+        interface=conf.cloud.interface,
+        verify=session.verify,
+        timeout=session.timeout,
+        trust_id=session.auth._trust_id,
+    )
+    return cls(conf, session)
+
+
+def _backup(
+    context: Any, url: str, request: backup.BackupRequest, progress: Any = None
+) -> RunReport:
+    _note("backup", url=url, **dataclasses.asdict(request))
+    _misbehave()
+    progress(ProgressEvent(request.volume_ids[0], "snapshot"))
+    for done in (2**30, 2**30 + 1):
+        progress(ProgressEvent(request.volume_ids[0], "read", done, 2**31))
+    return RunReport([volume(volume_id) for volume_id in request.volume_ids])
+
+
+def _restore(
+    context: Any, url: str, request: restore.RestoreRequest, progress: Any = None
+) -> RunReport:
+    _note("restore", url=url, **dataclasses.asdict(request))
+    _misbehave()
+    report = RunReport([volume(volume_id) for volume_id in request.volume_ids])
+    for restored in report.volumes:
+        restored.restored_volume_id = "new-volume"
+    return report
+
+
+def _list_backups(context: Any, url: str, **filters: Any) -> list[BackupSummary]:
+    _note("list", url=url, **filters)
+    return [SUMMARY]
+
+
+def _remove_backups(context: Any, url: str, **filters: Any) -> list[BackupSummary]:
+    _note("remove", url=url, **filters)
+    return [SUMMARY]
 
 
 def _note(verb: str, **facts: Any) -> None:
     with open(os.environ["FAKE_CALLS"], "a", encoding="utf-8") as stream:
         stream.write(json.dumps({"verb": verb, **facts}) + "\n")
-
-
-def _volume(volume_id: str) -> Volume:
-    reason = os.environ.get("FAKE_FAIL")
-    return Volume(volume_id, state="error" if reason else "success", reason=reason)
 
 
 def _misbehave() -> None:
