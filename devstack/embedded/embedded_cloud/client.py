@@ -13,7 +13,7 @@ import uuid
 from collections.abc import Sequence
 from typing import Any
 
-from . import loop, servers
+from . import ceph, loop, servers
 from .errors import ApiError, CloudError
 from .process import Service
 from .rest import Session, answers
@@ -56,7 +56,8 @@ class EmbeddedCloud:
             return {"running": False, "state": str(state.folder)}
         settings = state.settings
         pids = {name: Service(state, name).pid() for name in SERVICES}
-        if settings.get("ceph"):
+        cluster = ceph.Cluster(state)
+        if "ceph" in settings:
             pids.update({name: Service(state, name).pid() for name in ("ceph-mon", "ceph-osd")})
         listening = answers(state.auth_url) and answers(state.cinder_root + "/healthcheck")
         return {
@@ -88,7 +89,8 @@ class EmbeddedCloud:
             "servers": self.servers(),
             "loop_devices": self.loop_devices(),
             "log": str(state.log),
-            "ceph_conf": str(state.ceph / "ceph.conf") if settings.get("ceph") else None,
+            "ceph_conf": str(cluster.conf) if "ceph" in settings else None,
+            "ceph_keyring": str(cluster.keyring) if "ceph" in settings else None,
         }
 
     def env(self, project: str = "demo") -> dict[str, str]:

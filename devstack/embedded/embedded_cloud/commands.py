@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command line: up, down, status, pretend-server, release-server, quota."""
+"""The command line: up, down, status, pretend-server, release-server, quota, ceph-modules."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from . import lifecycle
+from . import ceph, lifecycle
 from .client import EmbeddedCloud
 from .errors import CloudError
 from .state import PROJECTS, default_folder, default_venv
@@ -22,7 +22,11 @@ def _say(line: str) -> None:
 
 
 def _up(cloud: EmbeddedCloud, options: argparse.Namespace) -> int:
-    lifecycle.up(cloud.state, options.venv.expanduser().absolute(), options.attach, _say)
+    with_ceph = options.ceph or options.install_ceph
+    if with_ceph:
+        ceph.require(options.install_ceph, _say)
+    venv = options.venv.expanduser().absolute()
+    lifecycle.up(cloud.state, venv, options.attach, with_ceph, _say)
     return 0
 
 
@@ -45,7 +49,7 @@ def _print_table(status: dict[str, Any]) -> None:
     for name, pid in status.get("pids", {}).items():
         rows.append((name, f"pid {pid}" if pid else "not running"))
     for key in ("auth_url", "cinder_url", "compute_url", "attach", "pool", "pool_kind",
-                "reflink", "faults", "api_faults", "venv", "log", "ceph_conf"):
+                "reflink", "faults", "api_faults", "venv", "log", "ceph_conf", "ceph_keyring"):
         if status.get(key) is not None:
             rows.append((key, str(status[key])))
     if status.get("backends"):
@@ -84,6 +88,11 @@ def _quota(cloud: EmbeddedCloud, options: argparse.Namespace) -> int:
     return 0
 
 
+def _ceph_modules(cloud: EmbeddedCloud, options: argparse.Namespace) -> int:
+    ceph.link_modules(options.venv)
+    return 0
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="cloud.py", description=__doc__)
     common = argparse.ArgumentParser(add_help=False)
@@ -96,6 +105,10 @@ def _parser() -> argparse.ArgumentParser:
                     help="the cloud's environment (or EMBEDDED_CLOUD_VENV; now %(default)s)")
     up.add_argument("--attach", choices=("loop", "file"),
                     help="attach volumes as loop devices (default for root) or as file paths")
+    up.add_argument("--ceph", action="store_true",
+                    help="add a Ceph backend (volume type rbd); kept at later ups")
+    up.add_argument("--install-ceph", action="store_true",
+                    help="the same, and let apt-get install Ceph's packages where they are missing")
     up.set_defaults(run=_up)
 
     down = verbs.add_parser("down", parents=[common], help="stop all of it")
@@ -125,6 +138,13 @@ def _parser() -> argparse.ArgumentParser:
         quota.add_argument(f"--{name}", type=int, metavar="N")
     quota.add_argument("--reset", action="store_true", help="back to the defaults first")
     quota.set_defaults(run=_quota)
+
+    modules = verbs.add_parser(
+        "ceph-modules", parents=[common],
+        help="show Debian's rados and rbd modules to a virtual environment, an agent's say",
+    )
+    modules.add_argument("venv", type=pathlib.Path, metavar="VENV")
+    modules.set_defaults(run=_ceph_modules)
     return parser
 
 
@@ -135,7 +155,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         cloud = EmbeddedCloud(options.state)
-        if options.command not in ("up", "down", "status") and not cloud.state.exists():
+        if options.command in ("pretend-server", "release-server", "quota") and not cloud.state.exists():
             raise CloudError(f"there is no cloud in {cloud.state.folder}: bring it up first")
         return int(options.run(cloud, options))
     except CloudError as error:

@@ -8,7 +8,7 @@ import pathlib
 import time
 from collections.abc import Callable
 
-from . import configuration, pool, seeding, servers, virtualenv
+from . import ceph, configuration, pool, seeding, servers, virtualenv
 from .errors import CloudError
 from .process import Service
 from .rest import answers
@@ -18,11 +18,12 @@ _PACKAGE_PARENT = pathlib.Path(__file__).resolve().parents[1]
 Say = Callable[[str], None]
 
 
-def up(state: State, venv: pathlib.Path, attach: str | None, say: Say) -> None:
+def up(state: State, venv: pathlib.Path, attach: str | None, with_ceph: bool, say: Say) -> None:
     """Bring the cloud up, or whatever part of it is down.
 
     ``attach`` is ``loop``, ``file`` or None for what it was (loop devices as root, else file
-    paths). What runs, answers and has the configuration it should have is left alone.
+    paths). ``with_ceph`` adds a Ceph backend, which the cloud keeps from then on. What runs,
+    answers and has the configuration it should have is left alone.
     """
     began = time.monotonic()
     python = virtualenv.ensure(venv, say)
@@ -31,12 +32,18 @@ def up(state: State, venv: pathlib.Path, attach: str | None, say: Say) -> None:
         settings = state.settings
         settings["venv"] = str(venv)
         settings["attach"] = _attach_kind(settings.get("attach"), attach)
-        settings["backends"] = ["file"]
+        if with_ceph:
+            settings.setdefault("ceph", {})
+        settings["backends"] = ["file", "rbd"] if "ceph" in settings else ["file"]
         state.save()
         say(f"pool: {pool.prepare(state)}")
         how = "loop devices" if settings["attach"] == "loop" else "file paths (no block devices)"
         say(f"volumes are attached as {how}")
         keystone = _start_keystone(state, python)
+        if "ceph" in settings:
+            ceph.link_modules(venv)
+            ceph.Cluster(state).start()
+            say("Ceph is up: volume type rbd")
         cinder = _start_cinder(state, venv, python)
         keystone.wait(lambda: answers(state.auth_url), "Keystone")
         seeding.identity(state)
@@ -109,6 +116,8 @@ def down(state: State, wipe: bool, say: Say) -> None:
         for name in reversed(SERVICES):
             if Service(state, name).stop():
                 say(f"stopped {name}")
+        for name in ceph.Cluster(state).stop():
+            say(f"stopped {name}")
         for line in pool.release(state):
             say(line)
         if wipe:
