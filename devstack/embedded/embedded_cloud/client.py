@@ -178,12 +178,12 @@ class EmbeddedCloud:
 
     def set_quota(self, project: str, **limits: int) -> None:
         """Set the project's quotas: ``volumes``, ``snapshots``, ``gigabytes``, ``groups`` …"""
-        target = self.state.settings["projects"][project]
+        target = self.session(project).project_id
         self.cinder("PUT", f"/os-quota-sets/{target}", {"quota_set": limits}, "admin")
 
     def reset_quota(self, project: str) -> None:
         """Give the project the large default quotas again."""
-        target = self.state.settings["projects"][project]
+        target = self.session(project).project_id
         self.cinder("DELETE", f"/os-quota-sets/{target}", project="admin")
 
     # -- pretended servers

@@ -16,13 +16,15 @@ from .client import EmbeddedCloud
 from .errors import CloudError
 from .state import PROJECTS, default_folder, default_venv
 
+_ASK_A_CLOUD = ("pretend-server", "release-server", "quota")
+
 
 def _say(line: str) -> None:
     print(line, flush=True)
 
 
 def _up(cloud: EmbeddedCloud, options: argparse.Namespace) -> int:
-    with_ceph = options.ceph or options.install_ceph
+    with_ceph = options.ceph or options.install_ceph or "ceph" in cloud.state.settings
     if with_ceph:
         ceph.require(options.install_ceph, _say)
     venv = options.venv.expanduser().absolute()
@@ -155,10 +157,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         cloud = EmbeddedCloud(options.state)
-        if options.command in ("pretend-server", "release-server", "quota") and not cloud.state.exists():
+        if options.command in _ASK_A_CLOUD and not cloud.state.exists():
             raise CloudError(f"there is no cloud in {cloud.state.folder}: bring it up first")
         return int(options.run(cloud, options))
-    except CloudError as error:
+    except (CloudError, OSError) as error:
         print(f"cloud.py: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -65,7 +65,7 @@ def admin_session(state: State) -> Session:
 
 def identity(state: State) -> None:
     """Fill Keystone. Needs Keystone only; what is there already stays."""
-    wanted = dict(state.settings["ports"])
+    wanted = [state.auth_url, state.cinder_root]
     if state.settings.get("seeded_identity") == wanted:
         return
     passwords = state.settings["passwords"]
