@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,7 +12,7 @@ from freezer_osbrick.cloud.clients import Cloud
 from freezer_osbrick.cloud.ledger import Run
 
 # What Cinder answers, with status 500, when the storage and not the API has failed.
-_STORAGE_FAILED = "Unable to update the attachment"
+_STORAGE_FAILED = re.compile(r"Unable to update (the )?attachment")
 
 
 def reserve(cloud: Cloud, run: Run, volume_id: str, *, writable: bool) -> str:
@@ -62,7 +63,7 @@ def connection(
         try:
             return cloud.cinder.attachments.update(attachment_id, properties)
         except Exception as error:
-            if _STORAGE_FAILED in str(error):
+            if _STORAGE_FAILED.search(str(error)):
                 # Not the API is out of order, and repeating for a minute does not help.
                 raise errors.ResourceFailed(
                     f"The storage refused to attach the volume {volume_id}: {error}"

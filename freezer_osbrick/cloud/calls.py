@@ -123,7 +123,8 @@ def _by_status(what: str, status: int, said: str, retry_after: object) -> errors
     if status == 429 or (status == 413 and retry_after):
         return errors.CloudUnavailable(message)  # too many requests in a time
     if status == 413:
-        return errors.QuotaExceeded(message)  # Cinder's message names the quota
+        # Cinder's message names the quota.
+        return errors.QuotaExceeded(f"Could not {what}: a quota is used up: {said}")
     if status in (401, 403):
         return errors.CloudAccessDenied(message)
     if status == 404:

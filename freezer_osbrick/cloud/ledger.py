@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import shutil
 import threading
 import time
 import uuid
@@ -20,13 +19,14 @@ from typing import Any
 from oslo_log import log as logging
 
 from freezer_osbrick import errors
-from freezer_osbrick.cloud import journal
+from freezer_osbrick.cloud import journal, scratch
 from freezer_osbrick.cloud.tags import EXPIRES, Tags
 
 LOG = logging.getLogger(__name__)
 
 _SUFFIX = ".journal"
 _SCRATCH = ".scratch"
+_UNNAMED = ".new"
 
 Renew = Callable[[Mapping[str, str]], object]
 
@@ -59,7 +59,7 @@ class Ledger:
         run_id = uuid.uuid4().hex
         path = os.path.join(self.folder, run_id + _SUFFIX)
         # It gets its name only when it is locked: nobody sees a journal of a living run unlocked.
-        unnamed = os.path.join(self.folder, run_id + ".new")
+        unnamed = os.path.join(self.folder, run_id + _UNNAMED)
         flags = os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_APPEND | os.O_CLOEXEC
         try:
             descriptor = os.open(unnamed, flags, 0o600)
@@ -102,6 +102,20 @@ class Ledger:
             os.close(descriptor)
             return None
         return DeadRun(self, run_id, path, descriptor)
+
+    def sweep(self) -> list[str]:
+        """Remove what crashes left in the folder itself; returns the paths."""
+        swept = []
+        for name in sorted(os.listdir(self.folder)):
+            path = os.path.join(self.folder, name)
+            run_id, suffix = os.path.splitext(name)
+            if suffix == _SCRATCH and not os.path.exists(self._path(run_id)):
+                scratch.clear(path)
+                swept.append(path)
+            elif suffix == _UNNAMED and _is_unlocked(path):
+                os.unlink(path)
+                swept.append(path)
+        return swept
 
     def _path(self, run_id: str) -> str:
         # The id may come from a tag in Cinder, which any user can write.
@@ -162,7 +176,7 @@ class _Journal:
 
     def remove(self) -> None:
         """Remove the journal and the scratch folder: nothing is outstanding."""
-        shutil.rmtree(self.scratch_path, ignore_errors=True)
+        scratch.clear(self.scratch_path)
         os.unlink(self._path)
         os.close(self._descriptor)
 
@@ -272,6 +286,22 @@ class Run(_Journal):
                     except Exception as error:
                         # A later beat renews it: the lease is four of them long.
                         LOG.warning("The lease of %s was not renewed: %s", resource_id, error)
+
+
+def _is_unlocked(path: str) -> bool:
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        # Made just now, it may be about to be locked.
+        old = time.time() - os.fstat(descriptor).st_mtime > 60
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return old
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
 
 
 def _sync_folder(folder: str) -> None:

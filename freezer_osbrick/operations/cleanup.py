@@ -1,0 +1,395 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Removing what dead runs left, and nothing else.
+
+A run of this host's ledger is dead when its journal's lock can be had, or when it has no journal.
+What a run of another ledger left is removed when its lease has run out; what is still attached
+there only when the caller knows that the other host is gone, as nobody else can disconnect it.
+Every volume and snapshot is looked at again, after it is certain that its run is dead, and must
+still carry the run's tags: a finished restore has none and is the user's.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import time
+from typing import Any
+
+from oslo_log import log as logging
+
+from freezer_osbrick import errors
+from freezer_osbrick.cloud import attachments, journal, resources, scratch, tags
+from freezer_osbrick.cloud.clients import Cloud
+from freezer_osbrick.cloud.ledger import DeadRun, Ledger
+from freezer_osbrick.cloud.resources import SNAPSHOT, VOLUME, Kind
+from freezer_osbrick.cloud.tags import Tags
+from freezer_osbrick.device import Host
+
+LOG = logging.getLogger(__name__)
+
+REMOVED = "removed"
+WOULD_REMOVE = "would remove"
+KEPT = "kept"
+FAILED = "failed"
+
+
+@dataclasses.dataclass(frozen=True)
+class CleanupItem:
+    """One thing that was met.
+
+    :ivar state: removed, would remove, kept or failed.
+    :ivar kind: volume, snapshot, attachment or files.
+    :ivar reason: why it was kept, or could not be removed.
+    """
+
+    state: str
+    kind: str
+    id: str
+    run: str
+    host: str
+    reason: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+
+@dataclasses.dataclass(frozen=True)
+class CleanupReport:
+    """Everything that was met, in the order of removal."""
+
+    items: list[CleanupItem]
+
+    def _in_state(self, *states: str) -> list[CleanupItem]:
+        return [item for item in self.items if item.state in states]
+
+    @property
+    def removed(self) -> list[CleanupItem]:
+        """What is gone; of a dry run, what would be."""
+        return self._in_state(REMOVED, WOULD_REMOVE)
+
+    @property
+    def kept(self) -> list[CleanupItem]:
+        return self._in_state(KEPT)
+
+    @property
+    def failed(self) -> list[CleanupItem]:
+        return self._in_state(FAILED)
+
+    @property
+    def ok(self) -> bool:
+        return not self.failed
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"items": [item.to_dict() for item in self.items]}
+
+
+def cleanup(
+    cloud: Cloud,
+    host: Host,
+    ledger: Ledger,
+    *,
+    dry_run: bool = False,
+    host_gone: str | None = None,
+) -> CleanupReport:
+    """Remove what dead runs left in the cloud and on this host.
+
+    An administrator cleans up all projects, everyone else the own one.
+
+    :param dry_run: only tell.
+    :param host_gone: the name of a host that will never let go of anything by itself: what its
+        runs left is removed without waiting for the end of the lease.
+    :raises errors.CloudError: the cloud could not be asked; nothing was removed.
+    """
+    work = _Cleanup(cloud, host, ledger, dry_run, host_gone)
+    work.all_runs()
+    return CleanupReport(work.items)
+
+
+class _Cleanup:
+    def __init__(
+        self, cloud: Cloud, host: Host, ledger: Ledger, dry_run: bool, host_gone: str | None
+    ) -> None:
+        self.cloud = cloud
+        self.host = host
+        self.ledger = ledger
+        self.dry_run = dry_run
+        self.host_gone = host_gone
+        self.items: list[CleanupItem] = []
+
+    def all_runs(self) -> None:
+        tagged = [
+            Tags.of(resource.metadata)
+            for kind in (VOLUME, SNAPSHOT)
+            for resource in kind.tagged(self.cloud, {})
+        ]
+        run_ids = {found.run for found in tagged if found is not None}
+        for run_id in sorted(run_ids | set(self.ledger.runs())):
+            dead = self.ledger.adopt(run_id)
+            if dead is not None:
+                _OwnRun(self, dead).clean()
+            elif run_id in self.ledger.runs():
+                self._keep_living(run_id)
+            else:
+                _RunWithoutJournal(self, run_id).clean()
+        if not self.dry_run:
+            for path in self.ledger.sweep():
+                self.tell(REMOVED, "files", path, "", self.ledger.host)
+
+    def _keep_living(self, run_id: str) -> None:
+        for kind in (VOLUME, SNAPSHOT):
+            for resource in kind.tagged(self.cloud, {tags.RUN: run_id}):
+                self.tell(
+                    KEPT, kind.name, resource.id, run_id, self.ledger.host, "its run is alive"
+                )
+
+    def tell(
+        self, state: str, kind: str, identifier: str, run: str, host: str, reason: str = ""
+    ) -> None:
+        if reason:
+            LOG.info("%s %s of run %s: %s: %s", kind, identifier, run, state, reason)
+        self.items.append(CleanupItem(state, kind, identifier, run, host, reason))
+
+
+class _Run:
+    """The removal of what one dead run left; subclasses know what is known of it."""
+
+    def __init__(self, work: _Cleanup, run_id: str, host: str) -> None:
+        self.work = work
+        self.cloud = work.cloud
+        self.id = run_id
+        self.host = host
+
+    # -- what subclasses say -----------------------------------------------------------------------
+
+    def reason_to_keep(self, found: Tags) -> str:
+        """Why a resource with these tags is not to be removed; empty if it is."""
+        raise NotImplementedError
+
+    def connection_of(self, attachment: Any) -> journal.Attachment | None:
+        """The connection to this host that an attachment stands for; None if there is none.
+
+        :raises errors.OsbrickError: only another host can tell.
+        """
+        raise NotImplementedError
+
+    # -- removal -----------------------------------------------------------------------------------
+
+    def tell(self, state: str, kind: str, identifier: str, reason: str = "") -> None:
+        self.work.tell(state, kind, identifier, self.id, self.host, reason)
+
+    def remove_tagged(self) -> None:
+        """Remove the run's volumes with their attachments, then its snapshots."""
+        for kind in (VOLUME, SNAPSHOT):
+            for resource in kind.tagged(self.cloud, {tags.RUN: self.id}):
+                self.remove_resource(kind, resource)
+
+    def remove_resource(self, kind: Kind, resource: Any) -> bool:
+        """Remove one, just looked at; False if it stays."""
+        found = Tags.of(resource.metadata)
+        if found is None or found.run != self.id:
+            return False
+        reason = self.reason_to_keep(found)
+        if reason:
+            self.tell(KEPT, kind.name, resource.id, reason)
+            return False
+        if kind is VOLUME and not self._detach_all(resource.id):
+            return False
+        return self._remove(kind, resource)
+
+    def _detach_all(self, volume_id: str) -> bool:
+        try:
+            found = attachments.of_volume(self.cloud, volume_id)
+        except errors.OsbrickError as error:
+            self.tell(FAILED, "volume", volume_id, str(error))
+            return False
+        detached = True
+        for attachment in found:
+            detached &= self.detach(volume_id, attachment)
+        return detached
+
+    def detach(self, volume_id: str, attachment: Any) -> bool:
+        try:
+            connection = self.connection_of(attachment)
+            if not self.work.dry_run:
+                if connection is not None and connection.connection_info is not None:
+                    # Nothing of it is wanted any more: neither clone nor unfinished restore.
+                    self.work.host.disconnect(
+                        connection.connection_info, connection.device_info, force=True
+                    )
+                    self.record("disconnected", attachment_id=attachment.id)
+                attachments.delete(self.cloud, volume_id, attachment.id)
+                self.record("detached", attachment_id=attachment.id)
+        except _NotOurs as reason:
+            self.tell(KEPT, "attachment", attachment.id, str(reason))
+            return False
+        except errors.OsbrickError as error:
+            self.tell(FAILED, "attachment", attachment.id, str(error))
+            return False
+        self.tell(self._done, "attachment", attachment.id)
+        return True
+
+    def _remove(self, kind: Kind, resource: Any) -> bool:
+        if not self.work.dry_run:
+            try:
+                resources.delete(self.cloud, kind, resource.id, size_gib=resource.size)
+            except errors.OsbrickError as error:
+                self.tell(FAILED, kind.name, resource.id, str(error))
+                return False
+            self.record("removed", resource=kind.name, id=resource.id)
+        self.tell(self._done, kind.name, resource.id)
+        return True
+
+    @property
+    def _done(self) -> str:
+        return WOULD_REMOVE if self.work.dry_run else REMOVED
+
+    def record(self, step: str, **facts: Any) -> None:
+        """Note a step in the journal, where there is one."""
+
+
+class _OwnRun(_Run):
+    """A dead run of this ledger, with its journal."""
+
+    def __init__(self, work: _Cleanup, dead: DeadRun) -> None:
+        super().__init__(work, dead.id, work.ledger.host)
+        self._dead = dead
+
+    def clean(self) -> None:
+        outstanding = self._dead.outstanding
+        try:
+            self.remove_tagged()
+            for attachment in list(outstanding.attachments.values()):
+                self._remove_recorded_attachment(attachment)
+            for resource in list(outstanding.resources.values()):
+                self._remove_recorded(resource)
+            self._forget_what_never_was()
+            self._remove_files()
+        except errors.OsbrickError as error:
+            self.tell(FAILED, "run", self.id, str(error))
+            self._dead.release()
+            return
+        if outstanding or self.work.dry_run:
+            self._dead.release()
+        else:
+            self._dead.remove()
+
+    def reason_to_keep(self, found: Tags) -> str:
+        return ""
+
+    def connection_of(self, attachment: Any) -> journal.Attachment | None:
+        return self._dead.outstanding.attachments.get(attachment.id)
+
+    def record(self, step: str, **facts: Any) -> None:
+        self._dead.record(step, **facts)
+
+    def _remove_recorded_attachment(self, attachment: journal.Attachment) -> None:
+        """One that no tagged volume led to: the volume is gone, or finished, or out of sight."""
+        told = {item.id for item in self.work.items}
+        if attachment.id in told or self._is_hidden("attachment", attachment.id, attachment):
+            return
+        self.detach(attachment.volume_id, attachment)
+
+    def _remove_recorded(self, resource: journal.Resource) -> None:
+        """One that was not found by its tags: gone, finished, or out of sight."""
+        told = {item.id for item in self.work.items}
+        if resource.id in told or self._is_hidden(resource.kind, resource.id, resource):
+            return
+        kind = resources.KINDS[resource.kind]
+        try:
+            present = kind.get(self.cloud, resource.id)
+        except errors.ResourceMissing:
+            self._settle("removed", resource=resource.kind, id=resource.id)
+            return
+        found = Tags.of(present.metadata)
+        if found is None or found.run != self.id:
+            self._settle("finished", id=resource.id)  # it is the user's
+            return
+        self.remove_resource(kind, present)
+
+    def _forget_what_never_was(self) -> None:
+        """Requests whose result no tag showed: they made nothing."""
+        if self.work.dry_run:
+            return
+        outstanding = self._dead.outstanding
+        for token, resource in list(outstanding.creating.items()):
+            if self._sees(resource.project_id):
+                self.record("abandoned", token=token)
+        for volume_id, project_id in list(outstanding.attaching.items()):
+            if self._sees(project_id) and volume_id not in outstanding.resources:
+                self.record("unattached", volume_id=volume_id)
+
+    def _is_hidden(
+        self, kind: str, identifier: str, recorded: journal.Attachment | journal.Resource
+    ) -> bool:
+        if self._sees(recorded.project_id):
+            return False
+        self.tell(
+            KEPT,
+            kind,
+            identifier,
+            f"it belongs to the project {recorded.project_id}: clean up with its credentials",
+        )
+        return True
+
+    def _sees(self, project_id: str) -> bool:
+        return self.cloud.is_admin or self.cloud.project_id == project_id
+
+    def _settle(self, step: str, **facts: Any) -> None:
+        if not self.work.dry_run:
+            self.record(step, **facts)
+
+    def _remove_files(self) -> None:
+        folder = self._dead.scratch_path
+        if not os.path.exists(folder):
+            return
+        if not self.work.dry_run:
+            scratch.clear(folder)
+        self.tell(self._done, "files", folder)
+
+
+class _RunWithoutJournal(_Run):
+    """A run that only tags tell of: of another ledger, or of a journal that somebody removed."""
+
+    def __init__(self, work: _Cleanup, run_id: str) -> None:
+        super().__init__(work, run_id, "")
+        self._is_ours = False
+
+    def clean(self) -> None:
+        try:
+            self.remove_tagged()
+        except errors.OsbrickError as error:
+            self.tell(FAILED, "run", self.id, str(error))
+
+    def reason_to_keep(self, found: Tags) -> str:
+        self.host = found.host
+        self._is_ours = found.ledger == self.work.ledger.id
+        if self._is_ours or found.host == self.work.host_gone or found.expires < time.time():
+            return ""
+        until = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(found.expires))
+        return f"its run on the host {found.host} holds it until {until}"
+
+    def connection_of(self, attachment: Any) -> journal.Attachment | None:
+        if self.host == self.work.host_gone:
+            return None
+        if not self._is_ours:
+            raise _NotOurs(
+                f"only the host {self.host} can disconnect it: clean up there, or say "
+                f"--host {self.host} if that host is gone for good"
+            )
+        # The journal is gone: Cinder's own record of the connection has to serve.
+        shown = self.cloud.call(
+            f"look at the attachment {attachment.id}",
+            self.cloud.cinder.attachments.show,
+            attachment.id,
+        )
+        info = dict(shown.connection_info or {})
+        return journal.Attachment(
+            attachment.id,
+            shown.volume_id,
+            self.cloud.project_id,
+            connection_info=info if info.get("driver_volume_type") else None,
+        )
+
+
+class _NotOurs(errors.OsbrickError):
+    """Somebody else has to do it."""
