@@ -24,7 +24,8 @@ class Cleanup(base.OsbrickLister):
         Column("state", "State"),
         Column("kind", "Kind"),
         Column("id", "ID"),
-        Column("run", "Run"),
+        Column("host", "Host"),
+        Column("run", "Run", everyday=False),
         Column("reason", "Reason", optional=True),
     )
 

@@ -7,41 +7,41 @@ import dataclasses
 import io
 import json
 import logging
-import sys
-import types
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
 from freezer_osbrick.commands import main
+from freezer_osbrick.operations import context
+from freezer_osbrick.operations.report import RunReport, VolumeReport
+from freezer_osbrick.pipeline.progress import ProgressEvent
 
 VOLUME = "7d2c6a0e-3a55-4f5c-9a0f-0c1f9a2a7b11"
 OTHER_VOLUME = "11c0ffee-0000-4000-8000-000000000001"
 
 
-class Record:
-    """A result of operations: fields, and the same as a dict."""
+@dataclasses.dataclass
+class Call:
+    """One call of a verb, without its context."""
 
-    def __init__(self, **fields: Any) -> None:
-        self.__dict__.update(fields)
-
-    def to_dict(self) -> dict[str, Any]:
-        return dict(self.__dict__)
+    args: tuple[Any, ...]
+    progress: Any
+    options: dict[str, Any]
 
 
 class Operations:
     """What was asked of operations, and what they are to answer."""
 
     def __init__(self) -> None:
-        self.calls: list[tuple[str, Any]] = []
+        self.calls: list[tuple[str, Call]] = []
         self.conf: Any = None
         self.answers: dict[str, Any] = {}
-        self.events: list[Record] = []
+        self.events: list[ProgressEvent] = []
 
     def verb(self, name: str) -> Callable[..., Any]:
         def call(*args: Any, progress: Any = None, **kwargs: Any) -> Any:
-            self.calls.append((name, Record(args=args[1:], progress=progress, **kwargs)))
+            self.calls.append((name, Call(args[1:], progress, kwargs)))
             for event in self.events:
                 if progress:
                     progress(event)
@@ -52,73 +52,35 @@ class Operations:
 
         return call
 
-    def asked(self, name: str) -> Any:
+    def asked(self, name: str) -> Call:
         """The only call of this verb."""
         (found,) = [call for called, call in self.calls if called == name]
         return found
 
 
-def request_class(name: str, fields: list[str]) -> type:
-    return dataclasses.make_dataclass(name, [(field, Any) for field in fields], frozen=True)
+VERBS = {
+    "backup": ("backup",),
+    "restore": ("restore",),
+    "catalogue": ("list_backups", "show_backup", "remove_backups"),
+    "cleanup": ("cleanup",),
+}
 
 
 @pytest.fixture
 def operations(monkeypatch: pytest.MonkeyPatch) -> Operations:
+    """The verbs of operations are replaced; requests, reports and context are the real ones."""
     fake = Operations()
 
-    class Context:
-        cloud, host, ledger = "cloud", "host", "ledger"
+    def open_context(conf: Any, *, session: Any = None) -> context.Context:
+        fake.conf = conf
+        return context.Context(conf, session)
 
-        @classmethod
-        def open(cls, conf: Any, *, session: Any = None) -> Context:
-            fake.conf = conf
-            context = cls()
-            context.conf = conf  # type: ignore[attr-defined]
-            return context
-
-    modules: dict[str, dict[str, Any]] = {
-        "context": {"Context": Context},
-        "backup": {
-            "backup": fake.verb("backup"),
-            "BackupRequest": request_class(
-                "BackupRequest",
-                [
-                    "volume_ids",
-                    "backup_name",
-                    "hostname",
-                    "incremental",
-                    "max_level",
-                    "always_level",
-                    "restart_always_level",
-                ],
-            ),
-        },
-        "restore": {
-            "restore": fake.verb("restore"),
-            "RestoreRequest": request_class(
-                "RestoreRequest",
-                [
-                    "volume_ids",
-                    "backup_id",
-                    "backup_name",
-                    "hostname",
-                    "before",
-                    "volume_type",
-                    "availability_zone",
-                    "new_name",
-                ],
-            ),
-        },
-        "catalogue": {
-            name: fake.verb(name) for name in ("list_backups", "show_backup", "remove_backups")
-        },
-        "cleanup": {"cleanup": fake.verb("cleanup")},
-    }
-    for name, members in modules.items():
-        full = f"freezer_osbrick.operations.{name}"
-        module = types.ModuleType(full)
-        module.__dict__.update(members)
-        monkeypatch.setitem(sys.modules, full, module)
+    monkeypatch.setattr(context.Context, "open", open_context)
+    for part in ("cloud", "host", "ledger"):
+        monkeypatch.setattr(context.Context, part, part)
+    for module, verbs in VERBS.items():
+        for verb in verbs:
+            monkeypatch.setattr(f"freezer_osbrick.operations.{module}.{verb}", fake.verb(verb))
     return fake
 
 
@@ -173,15 +135,13 @@ def run(
     root.setLevel(level)
 
 
-def volume_report(**changed: Any) -> Record:
+def volume_report(**changed: Any) -> VolumeReport:
     fields: dict[str, Any] = {
         "volume_id": VOLUME,
         "volume_name": "database",
         "project_id": "p1",
         "volume_type": "fast",
         "size_gib": 2,
-        "state": "success",
-        "reason": None,
         "backup_id": "0a1b2c3d",
         "level": 1,
         "time_stamp": 1795211400,
@@ -190,14 +150,10 @@ def volume_report(**changed: Any) -> Record:
         "bytes_reused": 1 << 20,
         "bytes_new": 3 << 20,
         "bytes_stored": 5000,
-        "bytes_written": 0,
         "seconds": 4.25,
-        "restored_volume_id": None,
-        "target": None,
-        "notes": [],
     }
-    return Record(**{**fields, **changed})
+    return VolumeReport(**{**fields, **changed})
 
 
-def run_report(*volumes: Record) -> Record:
-    return Record(volumes=list(volumes), ok=all(item.state == "success" for item in volumes))
+def run_report(*volumes: VolumeReport) -> RunReport:
+    return RunReport(list(volumes))

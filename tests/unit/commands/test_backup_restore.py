@@ -7,8 +7,9 @@ import sys
 import pytest
 
 from freezer_osbrick import errors
+from freezer_osbrick.pipeline.progress import ProgressEvent
 
-from .conftest import OTHER_VOLUME, VOLUME, Record, Terminal, run_report, volume_report
+from .conftest import OTHER_VOLUME, VOLUME, Terminal, run_report, volume_report
 
 
 def test_backup_asks_for_what_was_named(run, operations) -> None:
@@ -204,9 +205,7 @@ def test_bars_show_the_phase_and_the_share_done(run, operations, monkeypatch) ->
         ("read", 0, 4 << 20),
         ("read", 1 << 20, 4 << 20),
     ):
-        operations.events.append(
-            Record(volume_id=VOLUME, phase=phase, done_bytes=done, total_bytes=total)
-        )
+        operations.events.append(ProgressEvent(VOLUME, phase, done, total))
     operations.answers["backup"] = run_report(volume_report())
     outcome = run("backup", VOLUME, "--repository", "/b")
     drawn = terminal.getvalue()

@@ -8,11 +8,12 @@ import time
 import pytest
 
 from freezer_osbrick import errors
+from freezer_osbrick.operations.catalogue import BackupDetail, BackupSummary
 
-from .conftest import VOLUME, Record, Terminal
+from .conftest import VOLUME, Terminal
 
 
-def backup(**changed) -> Record:
+def backup(**changed) -> BackupSummary:
     fields = {
         "backup_id": "0a1b2c3d",
         "time_stamp": 1795210200,
@@ -25,13 +26,13 @@ def backup(**changed) -> Record:
         "hostname": "node1",
         "project_id": "p1",
     }
-    return Record(**{**fields, **changed})
+    return BackupSummary(**{**fields, **changed})
 
 
 class Repository:
     """Answers to ``remove_backups`` and knows what is left."""
 
-    def __init__(self, *backups: Record) -> None:
+    def __init__(self, *backups: BackupSummary) -> None:
         self.backups = list(backups)
 
     def remove(self, _context, _url, *, volume_id, backup_name, hostname, before, dry_run):
@@ -47,9 +48,10 @@ def test_list(run, operations) -> None:
     assert outcome.status == 0
     assert "2026-11-20T21:30:00Z" in outcome.out
     assert "ffff" in outcome.out
-    asked = operations.asked("list_backups")
-    assert asked.args == ("/b",)
-    assert (asked.volume_id, asked.backup_name, asked.hostname) == (None, None, None)
+    call = operations.asked("list_backups")
+    assert call.args == ("/b",)
+    asked = call.options
+    assert (asked["volume_id"], asked["backup_name"], asked["hostname"]) == (None, None, None)
 
 
 def test_list_for_programs_and_with_filters(run, operations) -> None:
@@ -60,9 +62,9 @@ def test_list_for_programs_and_with_filters(run, operations) -> None:
     )
     outcome = run(*line.split())
     assert outcome.json == [backup().to_dict()]
-    asked = operations.asked("list_backups")
-    assert (asked.volume_id, asked.backup_name) == (VOLUME, "nightly")
-    assert (asked.hostname, asked.project_id) == ("node1", "p1")
+    asked = operations.asked("list_backups").options
+    assert (asked["volume_id"], asked["backup_name"]) == (VOLUME, "nightly")
+    assert (asked["hostname"], asked["project_id"]) == ("node1", "p1")
 
 
 def test_one_column_for_a_script(run, operations) -> None:
@@ -72,7 +74,8 @@ def test_one_column_for_a_script(run, operations) -> None:
 
 
 def test_show(run, operations) -> None:
-    operations.answers["show_backup"] = backup(volume={"bootable": True, "metadata": {"k": "v"}})
+    head = {"mode": "hot", "volume": {"bootable": True, "metadata": {"k": "v"}}}
+    operations.answers["show_backup"] = BackupDetail(backup(), head)
     outcome = run("show", "0a1b", "--repository", "/b")
     assert outcome.status == 0
     assert "bootable=true" in outcome.out
@@ -97,9 +100,9 @@ def test_remove_dry_run_removes_nothing(run, operations) -> None:
     outcome = run(*line.split(), "-f", "json")
     assert [row["backup_id"] for row in outcome.json] == ["0a1b2c3d"]
     assert len(repository.backups) == 1
-    asked = operations.asked("remove_backups")
-    assert (asked.before, asked.volume_id) == (1795210200, VOLUME)
-    assert (asked.backup_name, asked.hostname) == ("nightly", None)
+    asked = operations.asked("remove_backups").options
+    assert (asked["before"], asked["volume_id"]) == (1795210200, VOLUME)
+    assert (asked["backup_name"], asked["hostname"]) == ("nightly", None)
 
 
 def test_remove_without_being_asked(run, operations) -> None:
@@ -115,7 +118,7 @@ def test_remove_by_age(run, operations) -> None:
     operations.answers["remove_backups"] = Repository().remove
     now = time.time()
     assert run("remove", "--repository", "/b", "--older-than", "1.5", "--yes").status == 0
-    before = operations.asked("remove_backups").before
+    before = operations.asked("remove_backups").options["before"]
     assert now - 1.5 * 86400 - 1 <= before <= time.time() - 1.5 * 86400
 
 

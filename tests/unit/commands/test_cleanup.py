@@ -1,19 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
-from .conftest import Record
+from freezer_osbrick.operations.cleanup import CleanupItem, CleanupReport
 
 
-def report(*states: str) -> Record:
-    items = [
-        Record(state=state, kind="volume", id=f"id-{state}", run="r1", reason=f"why {state}")
-        for state in states
-    ]
-    return Record(
-        items=items,
-        removed=[item for item in items if item.state == "removed"],
-        kept=[item for item in items if item.state == "kept"],
-        failed=[item for item in items if item.state == "failed"],
+def report(*states: str) -> CleanupReport:
+    return CleanupReport(
+        [
+            CleanupItem(state, "volume", f"id-{state}", "r1", "node1", f"why {state}")
+            for state in states
+        ]
     )
 
 
@@ -21,9 +17,20 @@ def test_all_removed(run, operations) -> None:
     operations.answers["cleanup"] = report("removed", "kept")
     outcome = run("cleanup", "-f", "json")
     assert outcome.status == 0
-    assert [row["state"] for row in outcome.json] == ["removed", "kept"]
+    assert outcome.json == [
+        {
+            "state": state,
+            "kind": "volume",
+            "id": f"id-{state}",
+            "run": "r1",
+            "host": "node1",
+            "reason": f"why {state}",
+        }
+        for state in ("removed", "kept")
+    ]
     asked = operations.asked("cleanup")
-    assert (asked.dry_run, asked.host_gone) == (False, None)
+    assert asked.args == ("host", "ledger")
+    assert asked.options == {"dry_run": False, "host_gone": None}
 
 
 def test_something_stayed(run, operations) -> None:
@@ -36,5 +43,4 @@ def test_something_stayed(run, operations) -> None:
 def test_options(run, operations) -> None:
     operations.answers["cleanup"] = report()
     assert run("cleanup", "--dry-run", "--host", "node7").status == 0
-    asked = operations.asked("cleanup")
-    assert (asked.dry_run, asked.host_gone) == (True, "node7")
+    assert operations.asked("cleanup").options == {"dry_run": True, "host_gone": "node7"}
