@@ -4,17 +4,24 @@
 from __future__ import annotations
 
 import dataclasses
+import hmac
 import json
 import os
 import time
+from typing import Any
+
+import blake3
 
 from freezer_osbrick import errors
 from freezer_osbrick.repository import format as form
-from freezer_osbrick.repository import ids, sealing
+from freezer_osbrick.repository import ids, keys, sealing
 from freezer_osbrick.store.base import Store
 
 # Features that a reader must understand before it touches anything. None yet.
 KNOWN_FEATURES: frozenset[str] = frozenset()
+
+NOT_SEALED = "none"
+SEALED = "aes-256-gcm"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,6 +31,7 @@ class Repository:
     :param id: 16 random bytes.
     :param block_size: bytes in a block.
     :param chunk_blocks: blocks in a chunk.
+    :param master_key: 32 bytes; None where nothing is sealed.
     """
 
     store: Store
@@ -32,6 +40,7 @@ class Repository:
     chunk_blocks: int
     sealer: sealing.Sealer
     ids: ids.Ids
+    master_key: bytes | None = dataclasses.field(default=None, repr=False)
 
     @property
     def chunk_size(self) -> int:
@@ -46,82 +55,137 @@ class Repository:
 def create(
     store: Store,
     *,
+    secret: bytes | None = None,
     block_size: int = form.DEFAULT_BLOCK_SIZE,
     chunk_blocks: int = form.DEFAULT_CHUNK_BLOCKS,
 ) -> Repository:
     """Make the store a repository.
 
+    :param secret: seals it; the first key is made of it.
     :raises errors.ObjectExists: it is one already.
     """
-    config = {
+    repository_id = os.urandom(form.OBJECT_ID_SIZE)
+    config: dict[str, Any] = {
         "format": form.VERSION,
-        "repository": os.urandom(form.OBJECT_ID_SIZE).hex(),
+        "repository": repository_id.hex(),
         "created": int(time.time()),
         "block_size": block_size,
         "chunk_blocks": chunk_blocks,
-        "sealing": "none",
+        "sealing": NOT_SEALED if secret is None else SEALED,
         "features": [],
     }
-    store.put(form.CONFIG_NAME, [json.dumps(config, indent=1).encode() + b"\n"])
-    return _from_config(store, config)
+    master_key = None
+    if secret is not None:
+        master_key = keys.new_master_key()
+        config["check"] = _check(config, master_key)
+        # Before the configuration: a repository without a key would be lost from the beginning.
+        first = keys.add(store, repository_id, master_key, secret, "first")
+    try:
+        store.put(form.CONFIG_NAME, [json.dumps(config, indent=1).encode() + b"\n"])
+    except errors.ObjectExists:
+        if master_key:
+            store.delete(form.KEYS + first.id)
+        raise
+    return _opened(store, config, master_key)
 
 
-def open_repository(store: Store) -> Repository:
+def open_repository(store: Store, *, secret: bytes | None = None) -> Repository:
     """The repository in the store.
 
+    :param secret: of one of its keys, where it is sealed.
     :raises errors.RepositoryMissing: there is none.
     :raises errors.UnknownFormat: it needs a later version of this package.
+    :raises errors.WrongKey: sealed, and the secret is missing or wrong; or not sealed, though there
+        is a secret.
     """
     try:
         text = store.get(form.CONFIG_NAME)
     except errors.ObjectMissing:
         raise errors.RepositoryMissing(f"There is no repository at {store.url}.") from None
     try:
-        return _from_config(store, json.loads(text))
-    except (ValueError, KeyError, TypeError) as error:
+        config = json.loads(text)
+        _check_config(store, config)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise errors.Damaged(
             f"The object {form.CONFIG_NAME} of the repository at {store.url} is damaged: {error}."
         ) from None
+    return _opened(store, config, _unlock(store, config, secret))
 
 
-def open_or_create(store: Store) -> Repository:
+def open_or_create(store: Store, *, secret: bytes | None = None) -> Repository:
     """The repository in the store, made if there is none."""
     try:
-        return open_repository(store)
+        return open_repository(store, secret=secret)
     except errors.RepositoryMissing:
         pass
     try:
-        return create(store)
+        return create(store, secret=secret)
     except errors.ObjectExists:
-        return open_repository(store)  # somebody else was a moment faster
+        return open_repository(store, secret=secret)  # somebody else was a moment faster
 
 
-def _from_config(store: Store, config: dict) -> Repository:
+def _check_config(store: Store, config: dict[str, Any]) -> None:
     if config["format"] != form.VERSION:
         raise errors.UnknownFormat(
             f"The repository at {store.url} has format {config['format']};"
             f" this version reads format {form.VERSION}."
         )
     unknown = set(config["features"]) - KNOWN_FEATURES
-    if unknown or config["sealing"] != "none":
-        what = ", ".join(sorted(unknown)) or f"sealing {config['sealing']}"
+    if config["sealing"] not in (NOT_SEALED, SEALED):
+        unknown.add(f"sealing {config['sealing']}")
+    if unknown:
         raise errors.UnknownFormat(
-            f"The repository at {store.url} needs a later version of freezer-osbrick ({what})."
+            f"The repository at {store.url} needs a later version of freezer-osbrick"
+            f" ({', '.join(sorted(unknown))})."
         )
-    repository_id = bytes.fromhex(config["repository"])
-    block_size, chunk_blocks = int(config["block_size"]), int(config["chunk_blocks"])
+    block_size, chunk_blocks = config["block_size"], config["chunk_blocks"]
     if (
-        len(repository_id) != form.OBJECT_ID_SIZE
+        len(bytes.fromhex(config["repository"])) != form.OBJECT_ID_SIZE
+        or not isinstance(block_size, int)
+        or not isinstance(chunk_blocks, int)
         or not 4096 <= block_size <= 1 << 20
         or block_size & (block_size - 1)
         or not 1 <= chunk_blocks <= 128
     ):
         raise ValueError("impossible numbers")
+
+
+def _unlock(store: Store, config: dict[str, Any], secret: bytes | None) -> bytes | None:
+    if config["sealing"] == NOT_SEALED:
+        if secret is not None:
+            raise errors.WrongKey(
+                f"The repository at {store.url} is not sealed: leave the key out, or use another"
+                " repository."
+            )
+        return None
+    if secret is None:
+        raise errors.WrongKey(f"The repository at {store.url} is sealed: give a key.")
+    master_key = keys.unlock(store, bytes.fromhex(config["repository"]), secret)
+    if not hmac.compare_digest(str(config.get("check")), _check(config, master_key)):
+        raise errors.Damaged(
+            f"The object {form.CONFIG_NAME} of the repository at {store.url} was changed."
+        )
+    return master_key
+
+
+def _check(config: dict[str, Any], master_key: bytes) -> str:
+    """What proves that nobody without the key wrote or changed the configuration."""
+    protected = {field: value for field, value in config.items() if field != "check"}
+    text = json.dumps(protected, sort_keys=True).encode()
+    return blake3.blake3(text, key=form.derive_key("configuration", master_key)).hexdigest()
+
+
+def _opened(store: Store, config: dict[str, Any], master_key: bytes | None) -> Repository:
+    repository_id = bytes.fromhex(config["repository"])
+    sealer: sealing.Sealer = sealing.Checked(repository_id)
+    if master_key:
+        sealer = sealing.Sealed(repository_id, master_key)
     return Repository(
         store=store,
         id=repository_id,
-        block_size=block_size,
-        chunk_blocks=chunk_blocks,
-        sealer=sealing.Checked(repository_id),
-        ids=ids.Ids(repository_id),
+        block_size=config["block_size"],
+        chunk_blocks=config["chunk_blocks"],
+        sealer=sealer,
+        ids=ids.Ids(master_key or repository_id),
+        master_key=master_key,
     )
