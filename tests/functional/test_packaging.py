@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every way of installing the package brings the .pth of the hook, and removing it leaves nothing."""
+"""Every way of installing the package brings the .pth of the hook; removing it leaves nothing."""
 
 from __future__ import annotations
 
