@@ -179,7 +179,7 @@ def _read(store: Store, name: str) -> dict[str, Any]:
         for field, size in (("salt", 16), ("nonce", 12), ("wrapped", MASTER_KEY_SIZE + 16)):
             if len(bytes.fromhex(document[field])) != size:
                 raise ValueError(f"its {field} has a wrong length")
-        n, r, p = (document[field] for field in "nrp")
+        n, r, p, _ = (document[field] for field in ("n", "r", "p", "kdf"))
         if n < 2 or n & (n - 1) or r < 1 or not 1 <= p <= 16 or n * r > _MOST_SCRYPT_MEMORY // 128:
             raise ValueError("it asks for something impossible")
         return document
