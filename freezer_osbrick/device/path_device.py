@@ -36,7 +36,11 @@ _libc.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_longlong, ctype
 
 
 class PathDevice(Device):
-    """A block device or a file, read and written at offsets through one descriptor."""
+    """A block device or a file, read and written at offsets.
+
+    A block device is read past the page cache where the caller's buffers allow it: a volume is read
+    once, and would only drive out what others want to keep there.
+    """
 
     def __init__(
         self,
@@ -65,13 +69,18 @@ class PathDevice(Device):
             os.close(self._descriptor)
             raise
         super().__init__(path, actual, writable=writable)
+        self._direct = _open_direct(self._descriptor) if self._is_block else None
 
     def _readinto(self, offset: int, buffer: memoryview) -> None:
         done = 0
+        descriptor = self._descriptor if self._direct is None else self._direct
         while done < len(buffer):
             try:
-                count = os.preadv(self._descriptor, [buffer[done:]], offset + done)
+                count = os.preadv(descriptor, [buffer[done:]], offset + done)
             except OSError as error:
+                if error.errno == errno.EINVAL and descriptor != self._descriptor:
+                    descriptor = self._descriptor  # offset or buffer are not aligned
+                    continue
                 raise self._failure("read", offset + done, error) from error
             if not count:
                 raise errors.DeviceError(f"{self.name} ends at {offset + done}: it was cut short.")
@@ -126,6 +135,8 @@ class PathDevice(Device):
             raise self._failure("flushed", 0, error) from error
 
     def _close(self) -> None:
+        if self._direct is not None:
+            os.close(self._direct)
         os.close(self._descriptor)
 
     def _failure(self, what: str, offset: int, error: OSError) -> errors.DeviceError:
@@ -146,6 +157,15 @@ def _open(path: str, writable: bool) -> int:
             "something else on this host uses it" if error.errno == errno.EBUSY else error.strerror
         )
         raise errors.DeviceError(f"The device {path} cannot be opened: {reason}.") from error
+
+
+def _open_direct(descriptor: int) -> int | None:
+    """A second descriptor of the same device, for direct reading; None where there is none."""
+    try:
+        return os.open(f"/proc/self/fd/{descriptor}", os.O_RDONLY | os.O_DIRECT | os.O_CLOEXEC)
+    except OSError as error:
+        LOG.debug("The device is read through the page cache: %s", error)
+        return None
 
 
 def _is_read_only(descriptor: int) -> bool:

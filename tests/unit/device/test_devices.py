@@ -1,0 +1,366 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One suite for every kind of opened volume."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import mmap
+import os
+import pathlib
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from freezer_osbrick import errors
+from freezer_osbrick.device import Device, open_device, path_device
+
+from .conftest import MIB, SIZE, FakeHandle, FakeImage
+
+Opener = Callable[..., Device]
+
+
+@pytest.fixture(params=["file", "loop device", "Ceph image"])
+def volume(request: pytest.FixtureRequest, tmp_path: pathlib.Path) -> Any:
+    """The device info of a volume with known content."""
+    content = bytes(range(256)) * (SIZE // 256)
+    if request.param == "Ceph image":
+        return {"type": "rbd", "path": FakeHandle(FakeImage(content))}
+    path = tmp_path / "volume"
+    path.write_bytes(content)
+    if request.param == "loop device":
+        return {"type": "block", "path": request.getfixturevalue("loop_device")(path)}
+    return {"type": "local", "path": str(path)}
+
+
+@pytest.fixture
+def opened(volume: Any) -> Iterator[Opener]:
+    made: list[Device] = []
+
+    def opener(*, size: int = SIZE, writable: bool = True, **options: Any) -> Device:
+        made.append(open_device(volume, size=size, writable=writable, **options))
+        return made[-1]
+
+    yield opener
+    for device in made:
+        device.close()
+
+
+def read(device: Device, offset: int, length: int) -> bytes:
+    buffer = bytearray(length)
+    device.readinto(offset, memoryview(buffer))
+    return bytes(buffer)
+
+
+def pattern(offset: int, length: int) -> bytes:
+    """What the volume holds there."""
+    ring = bytes(range(256))
+    return (ring * (length // 256 + 2))[offset % 256 :][:length]
+
+
+def test_size_in_bytes(opened: Opener) -> None:
+    assert opened().size == SIZE
+
+
+def test_reads_into_a_part_of_a_reused_buffer(opened: Opener) -> None:
+    device = opened(writable=False)
+    buffer = bytearray(3 * MIB)
+    device.readinto(5, memoryview(buffer)[MIB : 2 * MIB])
+    assert buffer[:MIB] == bytes(MIB)
+    assert buffer[MIB : 2 * MIB] == pattern(5, MIB)
+    assert buffer[2 * MIB :] == bytes(MIB)
+
+
+def test_reads_to_the_last_byte(opened: Opener) -> None:
+    device = opened()
+    assert read(device, SIZE - 3, 3) == b"\xfd\xfe\xff"
+    assert read(device, SIZE, 0) == b""
+
+
+@pytest.mark.parametrize(("offset", "length"), [(SIZE - 1, 2), (SIZE, 1), (-1, 1), (0, SIZE + 1)])
+def test_nothing_beyond_the_ends(opened: Opener, offset: int, length: int) -> None:
+    device = opened()
+    for refused in (
+        lambda: device.readinto(offset, memoryview(bytearray(length))),
+        lambda: device.write(offset, bytes(length)),
+        lambda: device.zero(offset, length),
+    ):
+        with pytest.raises(errors.DeviceError, match="do not lie within"):
+            refused()
+    assert read(device, 0, SIZE) == pattern(0, SIZE)
+
+
+@pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
+def test_writes_any_buffer_where_it_is_told(opened: Opener, kind: Any) -> None:
+    device = opened()
+    device.write(1001, kind(b"x" * 5000))
+    device.flush()
+    assert read(device, 1000, 5002) == pattern(1000, 1) + b"x" * 5000 + pattern(6001, 1)
+
+
+@pytest.mark.parametrize(
+    ("offset", "length"),
+    [(0, SIZE), (4096, 65536), (1, 1), (511, 2), (513, 1022), (100, 3 * MIB + 7), (512, 0)],
+)
+def test_zeroes_exactly_the_range(opened: Opener, offset: int, length: int) -> None:
+    device = opened()
+    device.zero(offset, length)
+    expected = bytearray(pattern(0, SIZE))
+    expected[offset : offset + length] = bytes(length)
+    assert read(device, 0, SIZE) == expected
+    assert device.size == SIZE
+
+
+def test_zeroes_what_was_written_just_before(opened: Opener) -> None:
+    device = opened()
+    device.write(4096, b"x" * 8192)
+    device.zero(4096, 8192)
+    device.write(4096, b"y")
+    assert read(device, 4095, 8194) == b"\xff" + b"y" + bytes(8191) + b"\x00"
+
+
+@pytest.mark.parametrize("shift", [0, 1, 512])
+def test_aligned_reading_sees_what_was_written_just_before(opened: Opener, shift: int) -> None:
+    """Aligned buffers are read past the page cache, which holds what was written."""
+    device = opened()
+    with mmap.mmap(-1, 16384) as memory, memoryview(memory) as view:
+        for content in (b"x" * 8192, b"y" * 8192):
+            device.write(4096, content)
+            with view[shift : shift + 8192] as buffer:
+                device.readinto(4096, buffer)
+                assert buffer == content
+        with view[:4096] as buffer:
+            device.readinto(512 + shift, buffer)
+            assert buffer[: 3584 - shift] == pattern(512 + shift, 3584 - shift)
+
+
+def test_read_only_is_enforced_by_us(opened: Opener) -> None:
+    device = opened(writable=False)
+    for refused in (lambda: device.write(0, b"x"), lambda: device.zero(0, 1)):
+        with pytest.raises(errors.DeviceError, match="for reading only"):
+            refused()
+    assert read(device, 0, 16) == pattern(0, 16)
+
+
+def test_many_threads_at_once(opened: Opener) -> None:
+    device = opened()
+    failures = []
+
+    def work(number: int) -> None:
+        mine = bytes([number]) * 65536
+        for _ in range(20):
+            device.write(number * 65536, mine)
+            if read(device, number * 65536, 65536) != mine:
+                failures.append(number)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures
+
+
+def test_closed_twice_and_used_after(opened: Opener) -> None:
+    device = opened()
+    device.close()
+    device.close()
+    for refused in (lambda: read(device, 0, 1), lambda: device.write(0, b"x"), device.flush):
+        with pytest.raises(errors.DeviceError, match="is closed"):
+            refused()
+
+
+@pytest.mark.parametrize("size", [SIZE + 1, SIZE - (1 << 30)])
+def test_another_size_is_not_the_volume(opened: Opener, size: int) -> None:
+    with pytest.raises(errors.IdentityError, match="this is not the volume"):
+        opened(size=size)
+
+
+def test_a_little_larger_is_the_volume(opened: Opener) -> None:
+    assert opened(size=SIZE - (1 << 30) + 1).size == SIZE
+
+
+# -- paths only ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def file(tmp_path: pathlib.Path) -> pathlib.Path:
+    path = tmp_path / "file"
+    path.write_bytes(pattern(0, SIZE))
+    return path
+
+
+def test_a_file_that_is_cut_short_while_it_is_read(file: pathlib.Path) -> None:
+    device = open_device({"path": str(file)}, size=SIZE, writable=False)
+    os.truncate(file, MIB)
+    with pytest.raises(errors.DeviceError, match="cut short"):
+        read(device, 0, SIZE)
+    device.close()
+
+
+def test_reads_and_writes_in_pieces_as_the_kernel_likes(
+    file: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    preadv, pwrite = os.preadv, os.pwrite
+    monkeypatch.setattr(os, "preadv", lambda fd, bufs, at: preadv(fd, [bufs[0][:1000]], at))
+    monkeypatch.setattr(os, "pwrite", lambda fd, data, at: pwrite(fd, data[:999], at))
+    device = open_device({"path": str(file)}, size=SIZE, writable=True)
+    assert read(device, 7, 100_000) == pattern(7, 100_000)
+    device.write(5, b"z" * 10_000)
+    assert read(device, 4, 10_002) == b"\x04" + b"z" * 10_000 + pattern(10_005, 1)
+    device.close()
+
+
+@pytest.mark.parametrize("call", ["preadv", "pwrite", "fsync"])
+def test_errors_of_the_kernel_are_told(
+    file: pathlib.Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    device = open_device({"path": str(file)}, size=SIZE, writable=True)
+
+    def fail(*arguments: Any) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, call, fail)
+    with pytest.raises(errors.DeviceError, match=f"{file} could not be .*Input/output error"):
+        {
+            "preadv": lambda: read(device, 0, 1),
+            "pwrite": lambda: device.write(0, b"x"),
+            "fsync": device.flush,
+        }[call]()
+    device.close()
+
+
+def test_zeros_are_written_where_the_file_system_has_no_holes(
+    file: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cannot(*arguments: Any) -> int:
+        ctypes.set_errno(errno.EOPNOTSUPP)
+        return -1
+
+    monkeypatch.setattr(path_device._libc, "fallocate", cannot)
+    device = open_device({"path": str(file)}, size=SIZE, writable=True)
+    device.zero(10, 3 * MIB)
+    assert read(device, 9, 3 * MIB + 2) == b"\x09" + bytes(3 * MIB) + pattern(10 + 3 * MIB, 1)
+    device.close()
+
+
+def test_zeroed_files_give_their_room_back(file: pathlib.Path) -> None:
+    before = file.stat().st_blocks
+    device = open_device({"path": str(file)}, size=SIZE, writable=True)
+    device.zero(MIB, 4 * MIB)
+    device.flush()
+    device.close()
+    assert file.stat().st_size == SIZE
+    if before == SIZE // 512:  # the file system knows holes and has compressed nothing
+        assert file.stat().st_blocks <= before - 4 * MIB // 512
+
+
+def test_what_is_no_device(tmp_path: pathlib.Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", pathlib.Path("/dev/null")):
+        with pytest.raises(errors.IdentityError, match="neither a block device nor a file"):
+            open_device({"path": str(path)}, size=SIZE, writable=False)
+    with pytest.raises(errors.DeviceError, match="cannot be opened: No such file"):
+        open_device({"path": str(tmp_path / "nothing")}, size=SIZE, writable=False)
+    for info in ({}, {"path": None}, {"path": ""}, {"path": object()}):
+        with pytest.raises(errors.DeviceError, match="neither a path nor a Ceph image"):
+            open_device(info, size=SIZE, writable=False)
+
+
+def test_an_image_format_is_refused_and_never_guessed(file: pathlib.Path) -> None:
+    with pytest.raises(errors.IdentityError, match="'qcow2'"):
+        open_device(
+            {"path": str(file)}, size=SIZE, writable=False, connection_info={"format": "qcow2"}
+        )
+    # A guest may write what looks like another format: raw is raw.
+    file.write_bytes(b"QFI\xfb" + bytes(SIZE - 4))
+    open_device(
+        {"path": str(file)}, size=SIZE, writable=False, connection_info={"format": "raw"}
+    ).close()
+
+
+def test_no_descriptor_stays_open_after_a_refusal(file: pathlib.Path) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(errors.IdentityError):
+        open_device({"path": str(file)}, size=2 * SIZE, writable=False)
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_read_only_block_device_is_not_opened_for_writing(
+    file: pathlib.Path, loop_device: Any
+) -> None:
+    device = loop_device(file, "--read-only")
+    with pytest.raises(errors.DeviceError):
+        open_device({"path": device}, size=SIZE, writable=True)
+    open_device({"path": device}, size=SIZE, writable=False).close()
+
+
+def test_a_block_device_in_use_is_refused(file: pathlib.Path, loop_device: Any) -> None:
+    path = loop_device(file)
+    first = open_device({"path": path}, size=SIZE, writable=False)
+    with pytest.raises(errors.DeviceError, match="something else on this host uses it"):
+        open_device({"path": path}, size=SIZE, writable=False)
+    first.close()
+
+
+def test_zeros_are_written_where_the_block_device_cannot(
+    file: pathlib.Path, loop_device: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device = open_device({"path": loop_device(file)}, size=SIZE, writable=True)
+
+    def cannot(*arguments: Any) -> None:
+        raise OSError(errno.EOPNOTSUPP, "no")
+
+    monkeypatch.setattr(path_device.fcntl, "ioctl", cannot)
+    device.zero(100, MIB)
+    assert read(device, 99, MIB + 2) == b"\x63" + bytes(MIB) + pattern(100 + MIB, 1)
+    device.close()
+
+
+# -- Ceph images only ------------------------------------------------------------------------------
+
+
+def ceph(image: FakeImage, **options: Any) -> Device:
+    return open_device({"path": FakeHandle(image)}, size=SIZE, **options)
+
+
+def test_another_image_is_refused() -> None:
+    with pytest.raises(errors.IdentityError, match="volume-2 and not volume-1"):
+        ceph(
+            FakeImage(bytes(SIZE), "volume-2"),
+            writable=False,
+            connection_info={"name": "volumes/volume-1"},
+        )
+
+
+def test_short_answers_of_librbd_are_errors() -> None:
+    image = FakeImage(bytes(SIZE))
+    device = ceph(image, writable=True)
+    image.short = 1
+    with pytest.raises(errors.DeviceError, match="cut short"):
+        read(device, 0, 100)
+    with pytest.raises(errors.DeviceError, match="took 99 of 100"):
+        device.write(0, bytes(100))
+
+
+def test_errors_of_librbd_are_told() -> None:
+    image = FakeImage(bytes(SIZE))
+    device = ceph(image, writable=True)
+    image.error = RuntimeError("[errno 110] timed out")
+    with pytest.raises(errors.DeviceError, match="volume-1 could not be read at 0: .*timed out"):
+        read(device, 0, 100)
+
+
+def test_an_old_librbd_gets_zeros_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(FakeImage, "write_zeroes")
+    device = ceph(FakeImage(b"x" * SIZE), writable=True)
+    device.zero(1, MIB)
+    assert read(device, 0, MIB + 2) == b"x" + bytes(MIB) + b"x"
+
+
+def test_flush_reaches_the_cluster() -> None:
+    image = FakeImage(bytes(SIZE))
+    ceph(image, writable=True).flush()
+    assert image.flushes == 1
