@@ -8,8 +8,7 @@ import pytest
 
 from freezer_osbrick import errors
 from freezer_osbrick.pipeline.progress import ProgressEvent
-
-from .conftest import OTHER_VOLUME, VOLUME, Terminal, run_report, volume_report
+from tests.unit.commands.conftest import OTHER_VOLUME, VOLUME, Terminal, run_report, volume_report
 
 
 def test_backup_asks_for_what_was_named(run, operations) -> None:

@@ -9,8 +9,7 @@ import pytest
 
 from freezer_osbrick import errors
 from freezer_osbrick.operations.catalogue import BackupDetail, BackupSummary
-
-from .conftest import VOLUME, Terminal
+from tests.unit.commands.conftest import VOLUME, Terminal
 
 
 def backup(**changed) -> BackupSummary:

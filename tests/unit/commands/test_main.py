@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from .conftest import VOLUME, run_report, volume_report
+from tests.unit.commands.conftest import VOLUME, run_report, volume_report
 
 
 def test_help_names_every_command(run) -> None:

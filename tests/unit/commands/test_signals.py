@@ -10,8 +10,7 @@ import pytest
 
 from freezer_osbrick import errors
 from freezer_osbrick.commands import signals
-
-from .conftest import VOLUME
+from tests.unit.commands.conftest import VOLUME
 
 
 @pytest.mark.parametrize("number, status", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
