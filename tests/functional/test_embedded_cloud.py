@@ -284,7 +284,8 @@ def test_a_refused_attachment_can_be_deleted(
         cloud.pretend_server(volume["id"])
     assert refusal.value.status == 500
     cloud.wait(f"/volumes/{volume['id']}", "available")
-    assert cloud.cinder("GET", "/attachments")["attachments"] == []
+    left = cloud.cinder("GET", f"/attachments?volume_id={volume['id']}")["attachments"]
+    assert left == []
 
 
 def test_a_delay_holds_a_call_up(cloud: EmbeddedCloud, volume: dict[str, Any]) -> None:
@@ -356,8 +357,8 @@ class Conf(dict):
         return self.get(name)
 
 made = job.InfoJob(Conf(action="info", mode="cinder"), None)
-assert [volume.id for volume in made.cinder.volumes()] == ["{volume}"]
-assert list(made.nova.servers()) == []
+assert "{volume}" in [volume.id for volume in made.cinder.volumes()]
+assert "{server}" in [server.id for server in made.nova.servers()]
 assert list(made.glance.images()) == []
 """
 
@@ -369,9 +370,11 @@ def test_the_unmodified_freezer_finds_its_way(
     pytest.importorskip("freezer")
     environment = {k: v for k, v in os.environ.items() if not k.startswith("OS_")}
     environment.update(cloud.env("demo"))
-    script = FREEZER_JOB.format(log=tmp_path / "freezer.log", volume=volume["id"])
+    server = cloud.pretend_server(volume["id"])["server_id"]
+    script = FREEZER_JOB.format(log=tmp_path / "freezer.log", volume=volume["id"], server=server)
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", script], env=environment,
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    cloud.release_server(volume["id"])
     assert done.returncode == 0, done.stdout
 
 

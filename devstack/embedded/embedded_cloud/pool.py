@@ -50,6 +50,8 @@ def prepare(state: State) -> str:
 
 def _first_time(state: State) -> tuple[str, str]:
     """Choose what the pool is: its kind, and why it is not the better one."""
+    if state.pool.is_mount():  # an up that was killed right after mounting it
+        return "xfs", ""
     if os.geteuid() != 0:
         return "directory", " (not root)"
     if shutil.which("mkfs.xfs") is None:

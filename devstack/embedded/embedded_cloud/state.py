@@ -108,6 +108,8 @@ class State:
         self.folder.mkdir(parents=True, exist_ok=True)
         with open(self.folder / "lock", "w", encoding="utf-8") as stream:
             fcntl.flock(stream, fcntl.LOCK_EX)
+            if self.settings_file.exists():  # whoever had the lock may have written it
+                self.load()
             yield
 
     def wipe(self) -> None:
