@@ -65,7 +65,7 @@ class Store(abc.ABC):
         """Read the object, or ``length`` bytes of it from ``offset`` on.
 
         :raises errors.ObjectMissing: no such object.
-        :raises errors.Damaged: the object ends before ``offset + length``.
+        :raises errors.Damaged: the object ends before ``offset``, or before ``offset + length``.
         """
 
     @abc.abstractmethod
@@ -74,7 +74,13 @@ class Store(abc.ABC):
 
     @abc.abstractmethod
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
-        """All objects whose names begin with the prefix, which ends in a slash or is empty."""
+        """All objects whose names begin with the prefix, which ends in a slash or is empty.
+
+        What has no name of ours is no object, and is passed over.
+
+        :raises errors.StoreError: something could not be listed; a listing that ends without it is
+            complete.
+        """
 
     @abc.abstractmethod
     def delete(self, name: str) -> None:
@@ -94,11 +100,26 @@ class Store(abc.ABC):
         self.close()
 
 
+def is_name(name: str) -> bool:
+    """Whether an object may have this name."""
+    return bool(_NAME.fullmatch(name)) and len(name) <= 512
+
+
 def check_name(name: str) -> str:
     """Return the name, or refuse what no store should be asked for.
 
     :raises errors.StoreError: the name is not one of ours.
     """
-    if not _NAME.fullmatch(name) or "/." in name or len(name) > 512:
+    if not is_name(name):
         raise errors.StoreError(f"{name!r} is no valid object name.")
     return name
+
+
+def check_prefix(prefix: str) -> str:
+    """Return the prefix of a listing, or refuse it.
+
+    :raises errors.StoreError: it is neither empty nor a name with a slash at its end.
+    """
+    if prefix and not (prefix.endswith("/") and is_name(prefix[:-1])):
+        raise errors.StoreError(f"{prefix!r} is no valid prefix of object names.")
+    return prefix

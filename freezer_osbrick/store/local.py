@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import operator
 import os
+import stat
 import tempfile
-import time
+import urllib.parse
 from collections.abc import Iterable, Iterator, Sequence
 
 from freezer_osbrick import errors
@@ -38,14 +40,17 @@ class LocalStore(base.Store):
             only when something is put.
         """
         self.folder = os.path.normpath(folder)
-        self.url = f"file://{self.folder}"
-        if create:
+        self.url = url_of(self.folder)
+        if create and not os.path.isdir(self.folder):
+            if os.path.exists(self.folder):
+                raise errors.StoreError(f"{self.folder} is no folder.")
             with _translated(self.folder):
                 os.makedirs(self.folder, mode=0o700, exist_ok=True)
+                _sync_folder(os.path.dirname(self.folder))
 
     def put(self, name: str, parts: Iterable[base.Buffer], *, replace: bool = False) -> int:
         path = self._path(name)
-        with _translated(name):
+        with _translated(name, missing=errors.StoreError):
             descriptor, unfinished = self._create_beside(path)
             try:
                 try:
@@ -68,69 +73,96 @@ class LocalStore(base.Store):
     def get(self, name: str, offset: int = 0, length: int | None = None) -> bytes:
         path = self._path(name)
         with _translated(name), open(path, "rb", buffering=0) as file:
-            wanted = os.fstat(file.fileno()).st_size - offset if length is None else length
-            data = os.pread(file.fileno(), max(wanted, 0), offset)
-            while 0 < len(data) < wanted:
+            size = os.fstat(file.fileno()).st_size
+            wanted = size - offset if length is None else length
+            if offset < 0 or wanted < 0 or offset + wanted > size:
+                raise _too_short(name, self.url)
+            data = os.pread(file.fileno(), wanted, offset)
+            while len(data) < wanted:
                 more = os.pread(file.fileno(), wanted - len(data), offset + len(data))
                 if not more:
-                    break
+                    raise _too_short(name, self.url)
                 data += more
-        if len(data) < wanted or wanted < 0:
-            raise errors.Damaged(f"Object {name} of {self.url} is shorter than it should be.")
         return data
 
     def stat(self, name: str) -> base.ObjectInfo:
         with _translated(name):
             status = os.stat(self._path(name))
+            if not stat.S_ISREG(status.st_mode):
+                raise FileNotFoundError
         return base.ObjectInfo(name, status.st_size, status.st_mtime)
 
     def list(self, prefix: str) -> Iterator[base.ObjectInfo]:
-        top = os.path.join(self.folder, prefix) if prefix else self.folder
-        for folder, folders, files in os.walk(top):
-            folders.sort()
-            for file in sorted(files):
-                if file.startswith("."):
-                    continue
-                path = os.path.join(folder, file)
-                try:
-                    status = os.stat(path)
-                except FileNotFoundError:
-                    continue  # deleted while we were listing
-                name = os.path.relpath(path, self.folder)
+        return self._list(base.check_prefix(prefix))
+
+    def _list(self, prefix: str) -> Iterator[base.ObjectInfo]:
+        for name, entry in self._entries(prefix):
+            if name.endswith("/"):
+                yield from self._list(name)
+                continue
+            try:
+                with _translated(name):
+                    status = entry.stat()
+            except errors.ObjectMissing:
+                continue  # deleted while we were listing
+            if stat.S_ISREG(status.st_mode):
                 yield base.ObjectInfo(name, status.st_size, status.st_mtime)
+
+    def _entries(self, prefix: str) -> Sequence[tuple[str, os.DirEntry[str]]]:
+        """What lies in a folder, in the order of the objects' names; folders end in a slash."""
+        # A folder that cannot be read must not look like an empty one: whoever asks which objects
+        # are in use would take all for unused.
+        try:
+            with (
+                _translated(prefix or self.folder),
+                os.scandir(os.path.join(self.folder, prefix)) as found,
+            ):
+                return sorted(
+                    (
+                        (prefix + entry.name + "/" * entry.is_dir(), entry)
+                        for entry in found
+                        if base.is_name(entry.name)
+                    ),
+                    key=operator.itemgetter(0),
+                )
+        except errors.ObjectMissing:
+            return []
 
     def delete(self, name: str) -> None:
         path = self._path(name)
-        with _translated(name):
-            try:
-                os.unlink(path)
-            except FileNotFoundError:
-                return
+        with contextlib.suppress(errors.ObjectMissing), _translated(name):
+            os.unlink(path)
             _sync_folder(os.path.dirname(path))
 
     def now(self) -> float:
         """The file server's clock: the modification time of a file made for the purpose."""
-        with _translated(self.folder):
-            os.makedirs(self.folder, mode=0o700, exist_ok=True)
-            with tempfile.TemporaryFile(dir=self.folder) as file:
-                file.write(b"?")
-                file.flush()
-                return os.fstat(file.fileno()).st_mtime
+        with (
+            _translated(self.folder, missing=errors.StoreError),
+            tempfile.TemporaryFile(prefix=_UNFINISHED, dir=self.folder) as file,
+        ):
+            file.write(b"?")
+            file.flush()
+            os.fsync(file.fileno())  # a network file system stamps it when it gets the data
+            return os.fstat(file.fileno()).st_mtime
 
     def sweep(self, older_than: float = 86400.0) -> Sequence[str]:
         """Remove unfinished objects that a killed process left behind.
 
-        :param older_than: seconds since they were last written to; younger ones may be in use.
+        One that is still in use is lost to its writer, whose put then fails: nothing worse.
+
+        :param older_than: seconds on the store's clock since they were last written to; younger
+            ones may be in use.
         :returns: the paths that were removed.
         """
         removed = []
+        limit = self.now() - older_than
         for folder, _folders, files in os.walk(self.folder):
             for file in files:
                 path = os.path.join(folder, file)
                 if not file.startswith(_UNFINISHED):
                     continue
-                with contextlib.suppress(FileNotFoundError):
-                    if time.time() - os.stat(path).st_mtime >= older_than:
+                with contextlib.suppress(errors.ObjectMissing), _translated(path):
+                    if os.stat(path).st_mtime <= limit:
                         os.unlink(path)
                         removed.append(path)
         return removed
@@ -144,9 +176,25 @@ class LocalStore(base.Store):
         try:
             return tempfile.mkstemp(prefix=_UNFINISHED, dir=folder)
         except FileNotFoundError:
-            os.makedirs(folder, mode=0o700, exist_ok=True)
-            _sync_folder(os.path.dirname(folder))
+            self._make_folder(folder)
             return tempfile.mkstemp(prefix=_UNFINISHED, dir=folder)
+
+    def _make_folder(self, folder: str) -> None:
+        """Make a folder below the store's, durably. The store's own is not made here: where it is
+        missing, a file system is not mounted."""
+        if folder == self.folder:
+            raise errors.StoreError(f"The folder {folder} is missing.")
+        parent = os.path.dirname(folder)
+        if not os.path.isdir(parent):
+            self._make_folder(parent)
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(folder, mode=0o700)
+        _sync_folder(parent)
+
+
+def url_of(folder: str) -> str:
+    """The URL of an absolute path."""
+    return "file://" + urllib.parse.quote(folder)
 
 
 def _write_all(descriptor: int, parts: Iterable[base.Buffer]) -> int:
@@ -183,17 +231,25 @@ def _sync_folder(folder: str) -> None:
         os.close(descriptor)
 
 
+def _too_short(name: str, url: str) -> errors.Damaged:
+    return errors.Damaged(f"Object {name} of {url} is shorter than it should be.")
+
+
 @contextlib.contextmanager
-def _translated(name: str) -> Iterator[None]:
+def _translated(
+    name: str, *, missing: type[errors.StoreError] = errors.ObjectMissing
+) -> Iterator[None]:
     """Turn what the operating system says into our own errors."""
     try:
         yield
-    except FileNotFoundError:
-        raise errors.ObjectMissing(f"{name} does not exist.") from None
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
+        if missing is errors.ObjectMissing:
+            raise missing(f"{name} does not exist.") from None
+        raise missing(f"{name} cannot be used: {error}.") from error
     except FileExistsError:
         raise errors.ObjectExists(f"{name} exists already.") from None
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise errors.StoreFull(f"No room is left to store {name}.") from error
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise errors.StoreAccessDenied(f"No permission to use {name}: {error}.") from error
