@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import struct
 import tempfile
 import threading
@@ -84,7 +85,7 @@ class Manifest:
         self._repository = repository
         self.backup_id = backup_id
         self._name = form.manifest_name(backup_id)
-        self.head, head_length, index_length = _read_start(repository, backup_id)
+        self.head, self._object_id, head_length, index_length = _read_start(repository, backup_id)
         self.size: int = self.head["size"]
         self.chunk_count = repository.chunk_count(self.size)
         start = form.HEADER.size + _LENGTHS.size + head_length
@@ -146,7 +147,7 @@ class Manifest:
             return self._segments[number]
 
     def _open(self, position: int, box: bytes) -> Buffer:
-        return _open_box(self._repository, self.backup_id, position, box)
+        return _open_box(self._repository, self._name, self._object_id, position, box)
 
 
 def read_head(repository: Repository, backup_id: bytes) -> Head:
@@ -166,6 +167,9 @@ class ManifestWriter:
         """:param size: bytes of the volume."""
         self._repository = repository
         self._backup_id = backup_id
+        # Not the backup's id: should a manifest ever be written again, with other content, its
+        # boxes must not be sealed with the keys of the first.
+        self._object_id = os.urandom(form.OBJECT_ID_SIZE)
         self._chunk_count = repository.chunk_count(size)
         self._open_segments: dict[int, bytearray] = {}
         self._missing: dict[int, int] = {}
@@ -225,7 +229,7 @@ class ManifestWriter:
         index_box = self._seal(_INDEX, index)
         head_box = self._seal(_HEAD, form.compress(json.dumps(head).encode()))
         start = [
-            form.header(form.KIND_MANIFEST, sealer.code, self._repository.id, self._backup_id),
+            form.header(form.KIND_MANIFEST, sealer.code, self._repository.id, self._object_id),
             _LENGTHS.pack(sum(map(len, head_box)), sum(map(len, index_box))),
         ]
 
@@ -263,7 +267,7 @@ class ManifestWriter:
 
     def _seal(self, position: int, data: bytes) -> list[Buffer]:
         sealer = self._repository.sealer
-        return sealer.seal(form.KIND_MANIFEST, self._backup_id, position, data)
+        return sealer.seal(form.KIND_MANIFEST, self._object_id, position, data)
 
 
 class _Parts:
@@ -288,8 +292,9 @@ def _pack_row(pack: bytes, use: PackUse) -> bytes:
     return _PACK.pack(pack, use.kind, use.live, use.size)
 
 
-def _read_start(repository: Repository, backup_id: bytes) -> tuple[Head, int, int]:
-    """The head of a manifest, and the lengths of the head's and the index's box."""
+def _read_start(repository: Repository, backup_id: bytes) -> tuple[Head, bytes, int, int]:
+    """The head of a manifest, its object's id, and the lengths of the head's and the index's
+    box."""
     name = form.manifest_name(backup_id)
     store = repository.store
     try:
@@ -298,7 +303,8 @@ def _read_start(repository: Repository, backup_id: bytes) -> tuple[Head, int, in
     except errors.ObjectMissing:
         raise errors.BackupMissing(f"There is no backup {backup_id.hex()}.") from None
     sealing = repository.sealer.code
-    form.check_header(start, form.KIND_MANIFEST, sealing, repository.id, backup_id, name)
+    object_id = start[form.HEADER.size - form.OBJECT_ID_SIZE : form.HEADER.size]
+    form.check_header(start, form.KIND_MANIFEST, sealing, repository.id, object_id, name)
     fixed = form.HEADER.size + _LENGTHS.size
     if len(start) < fixed:
         raise errors.Damaged(f"Object {name} is too short.")
@@ -308,19 +314,20 @@ def _read_start(repository: Repository, backup_id: bytes) -> tuple[Head, int, in
     box = start[fixed : fixed + head_length]
     if len(box) < head_length:
         box = store.get(name, fixed, head_length)
-    text = form.decompress(_open_box(repository, backup_id, _HEAD, box), _MOST_HEAD)
+    text = form.decompress(_open_box(repository, name, object_id, _HEAD, box), _MOST_HEAD)
     try:
         head = json.loads(text)
         if head["backup"] != backup_id.hex():
             raise ValueError("it is another backup's")
     except (ValueError, KeyError, TypeError) as error:
         raise errors.Damaged(f"The head of object {name} cannot be read: {error}.") from None
-    return head, head_length, index_length
+    return head, object_id, head_length, index_length
 
 
-def _open_box(repository: Repository, backup_id: bytes, position: int, box: bytes) -> Buffer:
+def _open_box(
+    repository: Repository, name: str, object_id: bytes, position: int, box: bytes
+) -> Buffer:
     try:
-        return repository.sealer.open(form.KIND_MANIFEST, backup_id, position, memoryview(box))
+        return repository.sealer.open(form.KIND_MANIFEST, object_id, position, memoryview(box))
     except errors.Damaged:
-        name = form.manifest_name(backup_id)
         raise errors.Damaged(f"Object {name} is damaged.") from None
