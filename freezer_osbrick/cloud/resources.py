@@ -217,8 +217,12 @@ def _delete_once(cloud: Cloud, kind: Kind, resource_id: str, size_gib: int) -> N
         passing=_BUSY,
         size_gib=size_gib,
     )
-    if resource.status == "error_deleting" and cloud.is_admin:
-        # Cinder lets only administrators try again here.
+    if resource.status == "error_deleting":
+        if not cloud.is_admin:
+            raise errors.Leftovers(
+                f"{called.capitalize()} could not be removed: its deletion failed within the "
+                "storage, and Cinder lets only an administrator try again."
+            )
         force = getattr(manager, "force_delete", None) or _force_delete_snapshot(manager)
         cloud.call(f"delete {called}", force, resource_id)
     elif resource.status != "deleting":
