@@ -38,6 +38,20 @@ _FOREIGN_OPTIONS = (
     "glance_image_name_filter",
 )
 
+# What they ask for has no meaning for volumes.
+_UNUSED_OPTIONS = (
+    "consistency_check",
+    "dereference_symlink",
+    "exclude",
+    "lvm_srcvol",
+    "lvm_volgroup",
+    "overwrite",
+    "path_to_backup",
+    "restore_abs_path",
+    "snapshot",
+    "timeout",
+)
+
 
 @dataclasses.dataclass
 class Selection:
@@ -158,6 +172,9 @@ def settle(arguments: Any, conf: cfg.ConfigOpts, storages: tuple[str, ...] = ())
         raise errors.BadRequest(
             "Engine osbrick of this version cannot encrypt: the passphrase has to be left out."
         )
+    unused = [name for name in _UNUSED_OPTIONS if values[name] and options.is_given(conf, name)]
+    if unused:
+        LOG.warning("Engine osbrick does not use %s.", ", ".join(map(_flag, unused)))
     volume_id, volume_name = _chosen_volume(values)
     selection = Selection(
         repository=_repository(values, storages) if values["action"] != "exec" else "",

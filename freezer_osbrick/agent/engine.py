@@ -50,7 +50,7 @@ class OsbrickEngine(freezer_engine.BackupEngine):
         :raises errors.BadRequest: several volumes have that name.
         """
         self._arguments = run
-        selection = run.osbrick
+        selection = self._run.osbrick
         if selection.volume_name and not selection.volume_id:
             volume_id = find_volume(run.client_manager.get_cinder(), selection.volume_name)
             arguments.set_volume(run, volume_id)
@@ -189,7 +189,7 @@ class OsbrickEngine(freezer_engine.BackupEngine):
 
     @property
     def _run(self) -> Any:
-        if self._arguments is None:
+        if not hasattr(self._arguments, "osbrick"):
             raise errors.ConfigurationError(
                 "Freezer did not hand its arguments over: this version of Freezer is not supported."
             )

@@ -7,6 +7,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import signal
 import subprocess
 import sys
 import time
@@ -90,7 +91,15 @@ class Freezer:
 
     def agent(self, *arguments: str, project: str = "demo", **environment: str) -> Done:
         """One run of freezer-agent with our engine and the local repository."""
-        done = subprocess.run(
+        process = self.start(*arguments, project=project, **environment)
+        stdout, stderr = process.communicate()
+        return Done(process.returncode, stdout, stderr)
+
+    def start(
+        self, *arguments: str, project: str = "demo", **environment: str
+    ) -> subprocess.Popen[str]:
+        """The same, still running."""
+        return subprocess.Popen(
             [
                 "freezer-agent",
                 *("--engine", "osbrick", "--storage", "local"),
@@ -98,10 +107,10 @@ class Freezer:
             ],
             env=self.environment(project, **environment),
             cwd=self.folder,
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
         )
-        return Done(done.returncode, done.stdout, done.stderr)
 
     def log(self) -> str:
         return (self.folder / ".freezer" / "freezer.log").read_text()
@@ -249,6 +258,24 @@ def test_a_trust_is_enough(freezer: Freezer, bench: Workbench, volume: str) -> N
     assert bench.leftovers() == {}
 
 
+def test_an_abort_takes_down_what_was_set_up(
+    freezer: Freezer, bench: Workbench, volume: str
+) -> None:
+    """The scheduler aborts with SIGTERM, and calls a job aborted whose agent died of it."""
+    bench.embedded.faults(create_volume_from_snapshot={"delay": 5})
+    agent = freezer.start("--action", "backup", "--single-volume-id", volume)
+    try:
+        wait_for(lambda: has_made_a_clone(bench))
+    finally:
+        agent.terminate()
+        stdout, stderr = agent.communicate()
+    assert agent.returncode == -signal.SIGTERM, stderr
+    assert stdout == ""
+    bench.embedded.clear_faults()
+    assert bench.leftovers() == {}
+    assert freezer.agent("--action", "info").stdout == ""
+
+
 def test_a_job_of_the_scheduler(freezer: Freezer, bench: Workbench, volume: str) -> None:
     jobs = freezer.folder / "jobs"
     jobs.mkdir()
@@ -298,6 +325,18 @@ def test_a_job_of_the_scheduler(freezer: Freezer, bench: Workbench, volume: str)
     assert [row[1:6] for row in rows] == [[volume, "data", "100 % nightly", "web1", 0]]
     assert "no_such_key is no option of this Freezer" in freezer.log()
     assert bench.leftovers() == {}
+
+
+def has_made_a_clone(bench: Workbench) -> bool:
+    """Whether a run's journal says that Cinder works on the volume of a snapshot."""
+    lines = [
+        json.loads(line)
+        for path in (bench.state_path / "ledger").glob("*")
+        if path.is_file()
+        for line in path.read_text().splitlines()
+        if line.startswith("{") and line.endswith("}")
+    ]
+    return any((line["step"], line.get("resource")) == ("created", "volume") for line in lines)
 
 
 def wait_for(condition: Any, seconds: float = 300) -> None:

@@ -115,8 +115,8 @@ def test_a_volume_by_each_of_its_options(by: Any, name: str) -> None:
     assert by({**settings, name: "v9"}).call("backup")["volume_ids"] == ["v9"]
 
 
-def test_the_same_volume_twice_is_one(by: Any) -> None:
-    assert by({**BACKUP, "cinder_vol_id": "v1"}).call("backup")["volume_ids"] == ["v1"]
+def test_the_same_volume_twice_is_one(agent: Agent) -> None:
+    assert agent(job={**BACKUP, "cinder_vol_id": "v1"}).call("backup")["volume_ids"] == ["v1"]
 
 
 def test_two_volumes_are_an_error(by: Any) -> None:
@@ -249,18 +249,18 @@ def test_compression(agent: Agent, value: str | None, level: int, kept: str, sai
     assert (f"compresses with zstd, not with {value}" in run.log) is said
 
 
-def test_media_and_mode_are_those_of_volumes(by: Any) -> None:
-    run = by({**BACKUP, "mode": "cinder", "metadata_out": "-"})
+def test_media_and_mode_are_those_of_volumes(agent: Agent) -> None:
+    run = agent(job={**BACKUP, "mode": "cinder", "metadata_out": "-"})
     assert (run.record["backup_media"], run.record["mode"]) == ("cinderbrick", "cinder")
-    assert by({**BACKUP, "mode": "fs", "metadata_out": "-"}).record["mode"] == "cinder"
+    assert agent(job={**BACKUP, "mode": "fs", "metadata_out": "-"}).record["mode"] == "cinder"
 
 
-def test_a_mode_of_something_else_is_refused(by: Any) -> None:
-    assert "--mode must be cinder, not mysql" in by({**BACKUP, "mode": "mysql"}).error
+def test_a_mode_of_something_else_is_refused(agent: Agent) -> None:
+    assert "--mode must be cinder, not mysql" in agent(job={**BACKUP, "mode": "mysql"}).error
 
 
-def test_another_kind_of_resource_is_refused(by: Any) -> None:
-    assert "cannot use --nova-inst-id" in by({**BACKUP, "nova_inst_id": "i1"}).error
+def test_another_kind_of_resource_is_refused(agent: Agent) -> None:
+    assert "cannot use --nova-inst-id" in agent(job={**BACKUP, "nova_inst_id": "i1"}).error
 
 
 @pytest.mark.parametrize("name", ["upload_limit", "download_limit"])
@@ -273,8 +273,8 @@ def test_limits_are_refused_and_trickle_is_never_run(by: Any, name: str) -> None
     assert run.calls == []
 
 
-def test_no_limit_is_no_limit(by: Any) -> None:
-    assert by({**BACKUP, "upload_limit": -1}).status == 0
+def test_no_limit_is_no_limit(agent: Agent) -> None:
+    assert agent(job={**BACKUP, "upload_limit": -1}).status == 0
 
 
 @pytest.mark.parametrize("storage", ["swift", "s3", "ssh", "ftp", "ftps"])
@@ -289,8 +289,13 @@ def test_several_storages_are_refused(agent: Agent) -> None:
     assert "leave out [storage:second]" in run.error
 
 
-def test_a_relative_container_is_refused(by: Any) -> None:
-    assert "absolute path" in by({**BACKUP, "container": "backups"}).error
+def test_a_relative_container_is_refused(agent: Agent) -> None:
+    assert "absolute path" in agent(job={**BACKUP, "container": "backups"}).error
+
+
+def test_options_without_a_meaning_are_named(agent: Agent) -> None:
+    log = agent(job={**BACKUP, "exclude": "*.log", "timeout": 5, "snapshot": ""}).log
+    assert "Engine osbrick does not use --exclude, --timeout." in log
 
 
 def test_the_folder_is_left_to_the_engine(agent: Agent, tmp_path: pathlib.Path) -> None:
@@ -305,14 +310,14 @@ def test_a_file_that_is_none_is_one_clear_error(agent: Agent) -> None:
     assert "is no readable ini file: File contains no section headers." in run.error
 
 
-def test_dates_are_utc_with_and_without_z(by: Any) -> None:
+def test_dates_are_utc_with_and_without_z(agent: Agent) -> None:
     for date in ("2026-11-20T10:00:00Z", "2026-11-20T10:00:00", "2026-11-20T11:00:00+01:00"):
-        run = by({**BACKUP, "action": "restore", "restore_from_date": date})
+        run = agent(job={**BACKUP, "action": "restore", "restore_from_date": date})
         assert run.call("restore")["before"] == 1795168800
 
 
-def test_a_wrong_date_is_refused(by: Any) -> None:
-    run = by({**BACKUP, "action": "restore", "restore_from_date": "yesterday"})
+def test_a_wrong_date_is_refused(agent: Agent) -> None:
+    run = agent(job={**BACKUP, "action": "restore", "restore_from_date": "yesterday"})
     assert run.error == "Invalid ISO date format"
 
 
@@ -323,8 +328,8 @@ def test_a_wrong_date_is_refused(by: Any) -> None:
         ("restore", "incremental option is required for backup level options"),
     ],
 )
-def test_levels_without_incremental_are_refused(by: Any, action: str, said: str) -> None:
-    run = by({**BACKUP, "action": action, "max_level": 3})
+def test_levels_without_incremental_are_refused(agent: Agent, action: str, said: str) -> None:
+    run = agent(job={**BACKUP, "action": action, "max_level": 3})
     assert run.error == said
     assert run.calls == []
 

@@ -25,16 +25,23 @@ Python = Callable[..., "subprocess.CompletedProcess[str]"]
 
 @pytest.fixture
 def python(tmp_path: pathlib.Path) -> Python:
-    """Runs a script in a fresh interpreter that finds our package."""
+    """Runs a script in a fresh interpreter that finds our package.
+
+    A bare one knows neither site-packages nor a .pth that may be installed there.
+    """
 
     def run(
-        script: str, *argv: str, env: dict[str, str] | None = None, path: str = ""
+        script: str,
+        *argv: str,
+        env: dict[str, str] | None = None,
+        path: str = "",
+        bare: bool = False,
     ) -> subprocess.CompletedProcess[str]:
         environment = {**clean_environment(tmp_path), **(env or {})}
         if path:
             environment["PYTHONPATH"] = os.pathsep.join((path, environment["PYTHONPATH"]))
         return subprocess.run(
-            [sys.executable, "-W", "ignore", "-c", script, *argv],
+            [sys.executable, *(["-S"] if bare else []), "-W", "ignore", "-c", script, *argv],
             capture_output=True,
             text=True,
             env=environment,
@@ -48,7 +55,8 @@ def python(tmp_path: pathlib.Path) -> Python:
 
 
 def test_nothing_but_itself_is_imported(python: Python) -> None:
-    done = python("import sys, os; before = set(sys.modules)\n" + BOOT + PRINT_NEW)
+    script = "import sys, os; before = set(sys.modules)\n" + BOOT + PRINT_NEW
+    done = python(script, bare=True)
     assert json.loads(done.stdout) == [
         "freezer_osbrick",
         "freezer_osbrick.agent",
@@ -62,7 +70,7 @@ def test_the_line_in_the_pth_is_one_that_site_runs(tmp_path: pathlib.Path) -> No
     environment = clean_environment(tmp_path)
     for expected in ("True", "False"):
         done = subprocess.run(
-            [sys.executable, "-c", script, str(tmp_path)],
+            [sys.executable, "-S", "-c", script, str(tmp_path)],
             capture_output=True,
             text=True,
             env=environment,
@@ -92,8 +100,9 @@ def test_the_time_it_takes(python: Python, record_property: Callable[..., None])
         + BOOT
         + "print(time.perf_counter() - begun)"
     )
-    python(script)  # writes the byte code
-    milliseconds = statistics.median(1000 * float(python(script).stdout) for _ in range(7))
+    python(script, bare=True)  # writes the byte code
+    seconds = [float(python(script, bare=True).stdout) for _ in range(7)]
+    milliseconds = 1000 * statistics.median(seconds)
     record_property("hook_milliseconds", round(milliseconds, 3))
     print(f"the hook costs {milliseconds:.3f} ms a start")
     assert milliseconds > 0

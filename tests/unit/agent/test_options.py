@@ -4,7 +4,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 pytest.importorskip("oslo_config")
@@ -15,12 +15,14 @@ from freezer_osbrick.agent import options, scheduler  # noqa: E402
 WORDS = st.lists(st.text(st.characters(exclude_characters=",[(", exclude_categories=("Z", "C"))))
 
 
+@settings(max_examples=50, deadline=None)
 @given(st.lists(st.text()))
 def test_lists_are_read_from_json_source_and_lists(words: list[str]) -> None:
     for written in (words, tuple(words), json.dumps(words), repr(words), repr(tuple(words))):
         assert options.parse_list(written) == words
 
 
+@settings(max_examples=50, deadline=None)
 @given(WORDS)
 def test_lists_are_read_from_words_between_commas(words: list[str]) -> None:
     words = [word for word in words if word]
