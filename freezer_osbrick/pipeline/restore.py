@@ -148,9 +148,13 @@ class RestoreReader:
             self._beyond(offset, room, buffer, amounts)
             return
         length = end - offset
-        entry = self._manifest.entry(index)
         if length < room:
             self._beyond(end, room - length, buffer, amounts)
+        try:
+            entry = self._manifest.entry(index)
+        except errors.Damaged as error:
+            self._lose(offset, length, str(error))
+            return
         if entry.zeros:
             self._make_zeros(offset, length, buffer, amounts)
             return
@@ -180,6 +184,9 @@ class RestoreReader:
         amounts: Amounts,
     ) -> None:
         block_size = self._repository.block_size
+        if len(chunk_map) != -(-chunk_length // block_size):
+            self._lose(chunk_offset, chunk_length, "A chunk map has a wrong number of blocks.")
+            return
         zeros: list[tuple[int, int]] = []
         for index in range(len(chunk_map)):
             start = index * block_size
@@ -191,8 +198,8 @@ class RestoreReader:
             pack = chunk_map.packs[index]
             if block_id == form.ZEROS:
                 zeros.append((chunk_offset + start, size))
-            elif pack is None or size <= 0:
-                self._lose(chunk_offset + start, max(size, 0), "A chunk map contradicts itself.")
+            elif pack is None or chunk_map.lengths[index] > size + TAG_SIZE:
+                self._lose(chunk_offset + start, size, "A chunk map contradicts itself.")
             else:
                 place = chunk_map.offsets[index], chunk_map.lengths[index]
                 lacking.append(ranges.Wanted(pack, *place, len(blocks)))

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable
 from concurrent import futures
 
@@ -18,6 +19,20 @@ LOG = log.getLogger(__name__)
 
 # Heads are small: what counts is how many requests are under way.
 _READERS = 8
+
+_ID = re.compile(f"[0-9a-f]{{{2 * form.OBJECT_ID_SIZE}}}")
+
+# What a head says, as far as everybody relies on it.
+_FIELDS: dict[str, tuple[type, ...]] = {
+    "name": (str, type(None)),
+    "hostname": (str, type(None)),
+    "time": (int, float),
+    "finished": (int, float),
+    "level": (int,),
+    "size": (int,),
+    "bytes": (dict,),
+    "volume": (dict,),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +65,7 @@ def backups(repository: Repository, condition: Condition | None = None) -> list[
 
     One whose manifest cannot be read is no backup: it is left out, and named in the log.
     """
-    ids = [info.name.removeprefix(form.MANIFESTS) for info in repository.store.list(form.MANIFESTS)]
+    ids = _ids(repository)
     with futures.ThreadPoolExecutor(_READERS, thread_name_prefix="head") as executor:
         found = list(executor.map(lambda text: _read(repository, text), ids))
     chosen = [backup for backup in found if backup and (condition is None or condition(backup))]
@@ -64,16 +79,14 @@ def find(repository: Repository, id_or_prefix: str) -> Backup:
     :raises errors.BadRequest: there are several.
     """
     prefix = id_or_prefix.strip().lower()
-    names = [info.name for info in repository.store.list(form.MANIFESTS)]
-    matching = [name for name in names if prefix and name.startswith(form.MANIFESTS + prefix)]
+    matching = [text for text in _ids(repository) if prefix and text.startswith(prefix)]
     if not matching:
         raise errors.BackupMissing(
             f"There is no backup {id_or_prefix!r} in {repository.store.url}."
         )
     if len(matching) > 1:
         raise errors.BadRequest(f"{len(matching)} backups begin with {id_or_prefix!r}: give more.")
-    text = matching[0].removeprefix(form.MANIFESTS)
-    return _from_head(text, read_head(repository, bytes.fromhex(text)))
+    return _from_head(matching[0], read_head(repository, bytes.fromhex(matching[0])))
 
 
 def remove(repository: Repository, backup: Backup) -> None:
@@ -81,21 +94,36 @@ def remove(repository: Repository, backup: Backup) -> None:
     repository.store.delete(form.manifest_name(bytes.fromhex(backup.id)))
 
 
+def _ids(repository: Repository) -> list[str]:
+    """The ids of all manifests, in hexadecimal. Other objects among them are none of ours."""
+    ids = []
+    for info in repository.store.list(form.MANIFESTS):
+        text = info.name.removeprefix(form.MANIFESTS)
+        if _ID.fullmatch(text):
+            ids.append(text)
+        else:
+            LOG.warning("Object %s is no manifest: passed over.", info.name)
+    return ids
+
+
 def _read(repository: Repository, text: str) -> Backup | None:
     try:
-        backup_id = bytes.fromhex(text)
-        return _from_head(text, read_head(repository, backup_id))
+        return _from_head(text, read_head(repository, bytes.fromhex(text)))
     except errors.BackupMissing:
         return None  # deleted while we were listing
-    except (errors.Damaged, errors.UnknownFormat, ValueError) as error:
+    except (errors.Damaged, errors.UnknownFormat) as error:
         LOG.warning("Manifest %s is passed over: %s", text, error)
         return None
 
 
 def _from_head(text: str, head: Head) -> Backup:
     try:
-        backup = Backup(id=text, time=int(head["time"]), size=int(head["size"]), head=head)
-        _ = backup.volume_id, backup.level, head["finished"]
-    except (KeyError, TypeError, ValueError) as error:
-        raise errors.Damaged(f"The head of backup {text} lacks {error}.") from None
-    return backup
+        for key, kinds in _FIELDS.items():
+            if not isinstance(head[key], kinds) or isinstance(head[key], bool):
+                raise TypeError(f"{key} is {head[key]!r}")
+        if not isinstance(head["volume"]["id"], str):
+            raise TypeError("the volume has no id")
+        return Backup(id=text, time=int(head["time"]), size=head["size"], head=head)
+    except form.UNREADABLE_JSON as error:
+        what = form.told(error)
+        raise errors.Damaged(f"The head of backup {text} cannot be read: {what}.") from None

@@ -32,6 +32,8 @@ CONFIG_NAME = "config"
 PACKS = "packs/"
 MANIFESTS = "manifests/"
 KEYS = "keys/"
+LEASES = "leases/"
+DOOMED = "doomed/"
 
 DEFAULT_BLOCK_SIZE = 64 * 1024
 DEFAULT_CHUNK_BLOCKS = 64
@@ -40,6 +42,22 @@ DEFAULT_CHUNK_BLOCKS = 64
 HEADER = struct.Struct("<4sBBBx16s16s")
 
 _CONTEXT = "freezer-osbrick 2026 repository format 1: "
+
+
+# What reading JSON raises, and looking into what was read, when it is not what it should be.
+UNREADABLE_JSON = (
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    OverflowError,
+    RecursionError,
+)
+
+
+def told(error: Exception) -> str:
+    """What one of :data:`UNREADABLE_JSON` says, for a person."""
+    return f"{error} is missing" if isinstance(error, KeyError) else str(error)
 
 
 def derive_key(purpose: str, material: bytes) -> bytes:

@@ -183,8 +183,8 @@ def _read(store: Store, name: str) -> dict[str, Any]:
         if n < 2 or n & (n - 1) or r < 1 or not 1 <= p <= 16 or n * r > _MOST_SCRYPT_MEMORY // 128:
             raise ValueError("it asks for something impossible")
         return document
-    except (ValueError, KeyError, TypeError) as error:
-        raise errors.Damaged(f"Object {name} is damaged: {error}.") from None
+    except form.UNREADABLE_JSON as error:
+        raise errors.Damaged(f"Object {name} is damaged: {form.told(error)}.") from None
 
 
 def _key(document: dict[str, Any]) -> Key:

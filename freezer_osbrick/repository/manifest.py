@@ -89,7 +89,7 @@ class Manifest:
         self.size: int = self.head["size"]
         self.chunk_count = repository.chunk_count(self.size)
         start = form.HEADER.size + _LENGTHS.size + head_length
-        index = self._open(_INDEX, repository.store.get(self._name, start, index_length))
+        index = self._open(_INDEX, self._get(start, index_length))
         self._read_index(form.decompress(index, _MOST_INDEX), start + index_length)
         self._segments: OrderedDict[int, bytes] = OrderedDict()
         self._lock = threading.Lock()
@@ -127,6 +127,8 @@ class Manifest:
             for pack, kind, live, size in _PACK.iter_unpack(index[8:packs_end])
         }
         self._pack_ids = list(self.packs)
+        if len(self._pack_ids) != pack_count:
+            raise errors.Damaged(f"The index in object {self._name} lists a pack twice.")
         self._places: list[tuple[int, int]] = []
         for length in struct.unpack_from(f"<{segment_count}I", index, packs_end):
             self._places.append((position, length))
@@ -135,7 +137,7 @@ class Manifest:
     def _segment(self, number: int) -> bytes:
         with self._lock:
             if number not in self._segments:
-                box = self._repository.store.get(self._name, *self._places[number])
+                box = self._get(*self._places[number])
                 chunks = min(SEGMENT_CHUNKS, self.chunk_count - number * SEGMENT_CHUNKS)
                 size = chunks * _ENTRY.size
                 segment = form.decompress(self._open(_SEGMENTS + number, box), size)
@@ -145,6 +147,12 @@ class Manifest:
                 if len(self._segments) > 4:
                     self._segments.popitem(last=False)
             return self._segments[number]
+
+    def _get(self, offset: int, length: int) -> bytes:
+        try:
+            return self._repository.store.get(self._name, offset, length)
+        except errors.ObjectMissing:  # removed since it was opened
+            raise errors.BackupMissing(f"There is no backup {self.backup_id.hex()}.") from None
 
     def _open(self, position: int, box: bytes) -> Buffer:
         return _open_box(self._repository, self._name, self._object_id, position, box)
@@ -296,12 +304,18 @@ def _read_start(repository: Repository, backup_id: bytes) -> tuple[Head, bytes, 
     """The head of a manifest, its object's id, and the lengths of the head's and the index's
     box."""
     name = form.manifest_name(backup_id)
-    store = repository.store
     try:
-        size = store.stat(name).size
-        start = store.get(name, 0, min(size, _FIRST_READ))
+        return _parse_start(repository, backup_id, name)
     except errors.ObjectMissing:
         raise errors.BackupMissing(f"There is no backup {backup_id.hex()}.") from None
+
+
+def _parse_start(
+    repository: Repository, backup_id: bytes, name: str
+) -> tuple[Head, bytes, int, int]:
+    store = repository.store
+    size = store.stat(name).size
+    start = store.get(name, 0, min(size, _FIRST_READ))
     sealing = repository.sealer.code
     object_id = start[form.HEADER.size - form.OBJECT_ID_SIZE : form.HEADER.size]
     form.check_header(start, form.KIND_MANIFEST, sealing, repository.id, object_id, name)
@@ -319,8 +333,11 @@ def _read_start(repository: Repository, backup_id: bytes) -> tuple[Head, bytes, 
         head = json.loads(text)
         if head["backup"] != backup_id.hex():
             raise ValueError("it is another backup's")
-    except (ValueError, KeyError, TypeError) as error:
-        raise errors.Damaged(f"The head of object {name} cannot be read: {error}.") from None
+        if type(head["size"]) is not int or head["size"] < 0:
+            raise ValueError("the volume's size is no number of bytes")
+    except form.UNREADABLE_JSON as error:
+        what = form.told(error)
+        raise errors.Damaged(f"The head of object {name} cannot be read: {what}.") from None
     return head, object_id, head_length, index_length
 
 

@@ -205,7 +205,11 @@ def read_trailer(repository: Repository, kind: int, pack_id: bytes) -> list[tupl
     header = store.get(name, 0, form.HEADER.size)
     form.check_header(header, kind, repository.sealer.code, repository.id, pack_id, name)
     length, count, magic = _FOOTER.unpack(store.get(name, size - _FOOTER.size, _FOOTER.size))
-    if magic != form.END_MAGIC or not TAG_SIZE <= length <= size - least + TAG_SIZE:
+    if (
+        magic != form.END_MAGIC
+        or not TAG_SIZE <= length <= size - least + TAG_SIZE
+        or count * TAG_SIZE > size  # each box has a tag
+    ):
         raise errors.Damaged(f"Object {name} does not end as a pack does.")
     offset = size - _FOOTER.size - length
     box = memoryview(store.get(name, offset, length))

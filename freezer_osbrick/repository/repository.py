@@ -63,6 +63,7 @@ def create(
 
     :param secret: seals it; the first key is made of it.
     :raises errors.ObjectExists: it is one already.
+    :raises errors.BadRequest: no repository can have such blocks or chunks.
     """
     repository_id = os.urandom(form.OBJECT_ID_SIZE)
     config: dict[str, Any] = {
@@ -74,6 +75,10 @@ def create(
         "sealing": NOT_SEALED if secret is None else SEALED,
         "features": [],
     }
+    try:
+        _check_config(store, config)
+    except ValueError as error:
+        raise errors.BadRequest(f"No such repository can be made: {error}.") from None
     master_key = None
     if secret is not None:
         master_key = keys.new_master_key()
@@ -105,9 +110,10 @@ def open_repository(store: Store, *, secret: bytes | None = None) -> Repository:
     try:
         config = json.loads(text)
         _check_config(store, config)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except form.UNREADABLE_JSON as error:
         raise errors.Damaged(
-            f"The object {form.CONFIG_NAME} of the repository at {store.url} is damaged: {error}."
+            f"The object {form.CONFIG_NAME} of the repository at {store.url} is damaged:"
+            f" {form.told(error)}."
         ) from None
     return _opened(store, config, _unlock(store, config, secret))
 
@@ -125,12 +131,16 @@ def open_or_create(store: Store, *, secret: bytes | None = None) -> Repository:
 
 
 def _check_config(store: Store, config: dict[str, Any]) -> None:
+    if type(config["format"]) is not int:
+        raise TypeError(f"its format is {config['format']!r}")
     if config["format"] != form.VERSION:
         raise errors.UnknownFormat(
             f"The repository at {store.url} has format {config['format']};"
             f" this version reads format {form.VERSION}."
         )
-    unknown = set(config["features"]) - KNOWN_FEATURES
+    if not isinstance(config["features"], list):
+        raise TypeError(f"its features are {config['features']!r}")
+    unknown = {str(feature) for feature in config["features"]} - KNOWN_FEATURES
     if config["sealing"] not in (NOT_SEALED, SEALED):
         unknown.add(f"sealing {config['sealing']}")
     if unknown:
@@ -141,13 +151,16 @@ def _check_config(store: Store, config: dict[str, Any]) -> None:
     block_size, chunk_blocks = config["block_size"], config["chunk_blocks"]
     if (
         len(bytes.fromhex(config["repository"])) != form.OBJECT_ID_SIZE
-        or not isinstance(block_size, int)
-        or not isinstance(chunk_blocks, int)
+        or type(block_size) is not int
+        or type(chunk_blocks) is not int
         or not 4096 <= block_size <= 1 << 20
         or block_size & (block_size - 1)
         or not 1 <= chunk_blocks <= 128
     ):
-        raise ValueError("impossible numbers")
+        raise ValueError(
+            f"repository {config['repository']}, blocks of {block_size!r} bytes,"
+            f" chunks of {chunk_blocks!r} blocks"
+        )
 
 
 def _unlock(store: Store, config: dict[str, Any], secret: bytes | None) -> bytes | None:

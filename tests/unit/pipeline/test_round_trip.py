@@ -29,6 +29,8 @@ def backup(repo, device, parent=None, **options):
     backup_id = os.urandom(16)
     head = {
         "backup": backup_id.hex(),
+        "name": "series",
+        "hostname": "host",
         "time": 1_700_000_000,
         "finished": 1_700_000_001.0,
         "level": 1 if parent else 0,
