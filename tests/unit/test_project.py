@@ -32,14 +32,16 @@ def tracked_files() -> list[pathlib.Path]:
     return [ROOT / name for name in listed.split("\0") if name and (ROOT / name).is_file()]
 
 
-def distribution_name(name: str) -> str:
-    return re.sub(r"[-_.]+", "-", name).lower()
-
-
-def required() -> set[str]:
+def required() -> dict[str, set[str]]:
+    """The required distributions, each with the modules that it brings."""
     lines = (ROOT / "requirements.txt").read_text().splitlines()
     names = (re.match(r"[A-Za-z0-9._-]+", line) for line in lines)
-    return {distribution_name(name[0]) for name in names if name}
+    return {name[0]: modules_of(name[0]) for name in names if name}
+
+
+def modules_of(distribution: str) -> set[str]:
+    files = importlib.metadata.files(distribution) or []
+    return {file.parts[0].partition(".")[0] for file in files if file.suffix in (".py", ".so")}
 
 
 def imported() -> set[str]:
@@ -77,19 +79,13 @@ def test_imports_go_one_way() -> None:
 
 
 def test_what_is_imported_is_required() -> None:
-    providers = importlib.metadata.packages_distributions()
-    missing = {
-        module
-        for module in imported() - OPTIONAL
-        if not required() & {distribution_name(name) for name in providers.get(module, ())}
-    }
-    assert missing == set()
+    assert imported() - OPTIONAL - set().union(*required().values()) == set()
 
 
 def test_what_is_required_is_imported() -> None:
-    providers = importlib.metadata.packages_distributions()
-    used = {distribution_name(name) for module in imported() for name in providers.get(module, ())}
-    assert required() - used - NOT_IMPORTED == set()
+    used = imported()
+    idle = {name for name, modules in required().items() if not modules & used}
+    assert idle - NOT_IMPORTED == set()
 
 
 def test_no_file_names_a_place_of_one_machine() -> None:
