@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """One tree of errors.
 
-The message of each error is one clear sentence for a person. The class says the rest: which exit status a
-command ends with, and whether trying again can help (``Retriable``).
+The message of each error is one clear sentence for a person. The class says the rest: which exit
+status a command ends with, and whether trying again can help (``Retriable``).
 """
 
 from __future__ import annotations
@@ -40,7 +40,8 @@ class Interrupted(OsbrickError):
         self.exit_status = 128 + signal_number
 
 
-# -- stores ------------------------------------------------------------------------------------------
+# -- stores
+# ------------------------------------------------------------------------------------------
 
 
 class StoreError(OsbrickError):
@@ -67,7 +68,8 @@ class ObjectExists(StoreError):
     """An object of that name is there already; it was left as it is."""
 
 
-# -- repositories ------------------------------------------------------------------------------------
+# -- repositories
+# ------------------------------------------------------------------------------------
 
 
 class RepositoryError(OsbrickError):
@@ -90,6 +92,10 @@ class Damaged(RepositoryError):
     """Stored bytes are not what was written."""
 
 
+class LeaseLost(RepositoryError):
+    """The run was taken for dead meanwhile: what it built upon may be gone."""
+
+
 class BackupMissing(RepositoryError):
     """No backup answers to what was asked."""
 
@@ -105,7 +111,8 @@ class DamagedRanges(Damaged):
         self.ranges = list(ranges)
 
 
-# -- the cloud ---------------------------------------------------------------------------------------
+# -- the cloud
+# ---------------------------------------------------------------------------------------
 
 
 class CloudError(OsbrickError):
@@ -140,7 +147,8 @@ class CloudTimeout(CloudError):
     """The cloud did not get there before the deadline."""
 
 
-# -- devices -----------------------------------------------------------------------------------------
+# -- devices
+# -----------------------------------------------------------------------------------------
 
 
 class DeviceError(OsbrickError):

@@ -25,6 +25,7 @@ from freezer_osbrick.pipeline.progress import Listener, Progress
 from freezer_osbrick.repository import catalogue
 from freezer_osbrick.repository import format as form
 from freezer_osbrick.repository.catalogue import Backup
+from freezer_osbrick.repository.leases import Lease
 from freezer_osbrick.repository.manifest import Head, Manifest
 from freezer_osbrick.repository.repository import Repository
 
@@ -122,18 +123,25 @@ class _VolumeBackup:
                     self._progress.enter("detach")
 
     def _store(self, device: Device, record: VolumeRecord, frozen_at: int) -> None:
+        with Lease(self._repository, "backup") as lease:
+            self._store_under(lease, device, record, frozen_at)
+
+    def _store_under(
+        self, lease: Lease, device: Device, record: VolumeRecord, frozen_at: int
+    ) -> None:
         plan = self._plan(record.id, frozen_at)
         try:
-            self._write(device, record, frozen_at, plan)
-        except errors.Damaged as error:
+            self._write(lease, device, record, frozen_at, plan)
+        except (errors.Damaged, errors.BackupMissing) as error:
             if plan.parent is None:
                 raise
-            # What the parent lacks must not be missing in its successors too.
+            # Damaged, or removed while it was in use. What the parent lacks must not be missing in
+            # its successors too.
             self._report.notes.append(
-                f"Backup {plan.parent.id} is damaged, so that a full backup was made: {error}"
+                f"A full backup was made, because backup {plan.parent.id} cannot be read: {error}"
             )
             LOG.warning("Volume %s: %s", record.id, self._report.notes[-1])
-            self._write(device, record, frozen_at, _Plan(level=0, parent=None))
+            self._write(lease, device, record, frozen_at, _Plan(level=0, parent=None))
 
     def _plan(self, volume_id: str, now: int) -> _Plan:
         request = self._request
@@ -142,12 +150,22 @@ class _VolumeBackup:
         level = request.levels.next([backup for backup in of_volume if same_series(backup)], now)
         return _Plan(level, of_volume[-1] if level else None)
 
-    def _write(self, device: Device, record: VolumeRecord, frozen_at: int, plan: _Plan) -> None:
+    def _write(
+        self,
+        lease: Lease,
+        device: Device,
+        record: VolumeRecord,
+        frozen_at: int,
+        plan: _Plan,
+    ) -> None:
         backup_id = os.urandom(form.OBJECT_ID_SIZE)
         settings = self._context.conf.osbrick
         parent = None
         if plan.parent:
             parent = Manifest(self._repository, bytes.fromhex(plan.parent.id))
+            if parent.packs.keys() & lease.doomed:
+                # Garbage collection may delete them at any time, unless it sees the parent first.
+                parent = None
         writer = BackupWriter(
             self._repository,
             backup_id,
@@ -157,7 +175,8 @@ class _VolumeBackup:
             compression_level=settings.compression_level,
             progress=self._progress,
         )
-        amounts = writer.run(self._head(backup_id, record, frozen_at, plan))
+        head = self._head(backup_id, record, frozen_at, plan)
+        amounts = writer.run(head, before_commit=lease.confirm)
         self._tell_stored(backup_id, frozen_at, plan, amounts)
 
     def _head(self, backup_id: bytes, record: VolumeRecord, frozen_at: int, plan: _Plan) -> Head:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import dataclasses
 import threading
 import time
+from collections.abc import Callable
 
 import zstandard
 
@@ -78,11 +79,13 @@ class BackupWriter:
         self._amounts = Amounts()
         self._lock = threading.Lock()
 
-    def run(self, head: Head) -> Amounts:
+    def run(self, head: Head, before_commit: Callable[[], None] = lambda: None) -> Amounts:
         """Read the whole device once and commit the backup.
 
         :param head: the manifest's head; what was counted on the way is added to it under
             ``bytes``.
+        :param before_commit: called when all but the manifest is stored; what it raises keeps the
+            backup from being committed.
         :raises errors.OsbrickError: nothing was committed.
         """
         try:
@@ -101,6 +104,7 @@ class BackupWriter:
             head["bytes"] = dataclasses.asdict(self._amounts)
             head["finished"] = round(time.time(), 3)
             sizes = self._blocks.sizes | self._maps.sizes
+            before_commit()
             self._amounts.stored += self._manifest.store(head, sizes)
             return self._amounts
         finally:

@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Garbage collection: giving back the space of packs that no backup needs.
 
-In two phases, with a grace period on the store's clock between them. First the unneeded packs are written
-into a doomed list. A backup that begins later reads that list and builds on none of its packs; one that
-began earlier holds a lease that says it does not know the list, and holds it up. When the grace period has
-passed and no such lease lives, the manifests are read again, and what still is unneeded is deleted.
+In two phases, with a grace period on the store's clock between them. First the unneeded packs are
+written into a doomed list. A backup that begins later reads that list and builds on none of its
+packs; one that began earlier holds a lease that says it does not know the list, and holds it up.
+When the grace period has passed and no such lease lives, the manifests are read again, and what
+still is unneeded is deleted.
 
-It may be ended at any point and started again, and several may run at once: every step can be repeated.
+It may be ended at any point and started again, and several may run at once: every step can be
+repeated.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import uuid
+from collections.abc import Set
 
 from freezer_osbrick import errors
 from freezer_osbrick.repository import format as form
@@ -51,8 +54,8 @@ def collect(
     """Delete what was doomed long enough, and doom what is unneeded now.
 
     :param grace: seconds that a doomed pack is kept.
-    :raises errors.Damaged: a manifest cannot be read, so that nobody knows what it needs; nothing was
-        deleted.
+    :raises errors.Damaged: a manifest cannot be read, so that nobody knows what it needs; nothing
+        was deleted.
     """
     return _Collection(repository, grace, dry_run).run()
 
@@ -76,14 +79,20 @@ class _Collection:
         needed = self._needed()
         result.needed = len(needed & sizes.keys())
         result.needed_bytes = sum(sizes[pack] for pack in needed & sizes.keys())
-        ripe = [name for name in lists if self._is_ripe(name, now, living)]
-        self._sweep({name: lists[name] for name in ripe}, needed, sizes)
-        waiting = frozenset().union(*(lists[name] for name in lists if name not in ripe))
-        held = (waiting - needed) & sizes.keys()
+        ripe = {name: packs for name, packs in lists.items() if self._is_ripe(name, now, living)}
+        self._sweep(ripe, needed, sizes)
+        unripe = {name: packs for name, packs in lists.items() if name not in ripe}
+        # Doomed while their backup was still being made: a new backup must be free to build on
+        # them.
+        wrong = {name: packs for name, packs in unripe.items() if packs & needed}
+        waiting = _all_of(unripe) - _all_of(wrong)
+        held = waiting & sizes.keys()
         result.waiting = len(held)
         result.waiting_bytes = sum(sizes[pack] for pack in held)
-        known = frozenset().union(*lists.values())
-        self._doom(sizes.keys() - needed - known, sizes)
+        self._doom(sizes.keys() - needed - waiting, sizes)
+        if not self._dry_run:
+            for name in wrong:
+                self._store.delete(name)
         return result
 
     def _living_leases(self, now: float) -> list[leases.SeenLease]:
@@ -120,8 +129,8 @@ class _Collection:
                 continue  # removed since we listed it
             except (errors.RepositoryError, ValueError) as error:
                 raise errors.Damaged(
-                    f"Object {info.name} cannot be read, so that nobody knows what it needs: nothing"
-                    f" was deleted. Repair it or remove it first. ({error})"
+                    f"Object {info.name} cannot be read, so that nobody knows what it needs: "
+                    f"nothing was deleted. Repair it or remove it first. ({error})"
                 ) from None
         return frozenset(needed)
 
@@ -154,7 +163,7 @@ class _Collection:
             if not self._dry_run:
                 self._store.delete(name)  # last: what was not deleted is still doomed
 
-    def _doom(self, unneeded: frozenset[bytes] | set[bytes], sizes: dict[bytes, int]) -> None:
+    def _doom(self, unneeded: Set[bytes], sizes: dict[bytes, int]) -> None:
         if not unneeded:
             return
         self._result.doomed = len(unneeded)
@@ -163,3 +172,7 @@ class _Collection:
             document = {"packs": sorted(pack.hex() for pack in unneeded)}
             name = form.DOOMED + uuid.uuid4().hex
             self._store.put(name, [json.dumps(document).encode()])
+
+
+def _all_of(lists: dict[str, frozenset[bytes]]) -> frozenset[bytes]:
+    return frozenset().union(*lists.values())

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Leases: a sign in the store that somebody works with the repository.
 
-Garbage collection deletes nothing that a living lease might still build upon. A lease is a prefix with one
-small object for each renewal, all of them new: a credential that may neither delete nor overwrite can hold a
-lease as well. What counts is the store's clock, never the agent's.
+Garbage collection deletes nothing that a living lease might still build upon. A lease is a prefix
+with one small object for each renewal, all of them new: a credential that may neither delete nor
+overwrite can hold a lease as well. What counts is the store's clock, never the agent's.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from freezer_osbrick.store.base import Store
 
 LOG = log.getLogger(__name__)
 
-# Seconds. Between a renewal that its holder still trusts and one that others take for dead lie hours:
-# a holder that slept finds out before it commits, not after its packs are gone.
+# Seconds. Between a renewal that its holder still trusts and one that others take for dead lie
+# hours: a holder that slept finds out before it commits, not after its packs are gone.
 RENEWED_EVERY = 900.0
 TRUSTED_FOR = 12 * 3600.0
 EXPIRED_AFTER = 24 * 3600.0
@@ -36,7 +36,8 @@ _ENDED = "ended"
 class Lease:
     """Held by a backup, a restore or a verification while it works; a context manager.
 
-    :ivar doomed: the packs that were to be deleted when the lease began: nothing may be built on them.
+    :ivar doomed: the packs that were to be deleted when the lease began: nothing may be built on
+    them.
     """
 
     def __init__(self, repository: Repository, purpose: str) -> None:
@@ -53,8 +54,8 @@ class Lease:
         self._thread = threading.Thread(target=self._keep, name="lease", daemon=True)
 
     def __enter__(self) -> Lease:
-        # First the lease, then the look at what is doomed: a list that appears after the look finds the
-        # lease, which does not say that it avoids that list.
+        # First the lease, then the look at what is doomed: a list that appears after the look
+        # finds the lease, which does not say that it avoids that list.
         self._renew()
         found = doomed_lists(self._store)
         self.doomed = frozenset(pack for packs in found.values() for pack in packs)

@@ -11,8 +11,7 @@ from freezer_osbrick.repository import catalogue, keys, repository
 from freezer_osbrick.repository import format as form
 from freezer_osbrick.repository.manifest import Manifest
 from tests.unit.fakes import MemoryDevice, MemoryStore
-from tests.unit.pipeline.test_round_trip import BLOCK as BLOCK_SIZE
-from tests.unit.pipeline.test_round_trip import CHUNK, CHUNK_BLOCKS, backup, mixed, restore
+from tests.unit.pipeline.flow import BLOCK, CHUNK, CHUNK_BLOCKS, backup, mixed, restore
 
 SECRET = b"correct horse battery staple"
 
@@ -25,7 +24,7 @@ def quick_scrypt(monkeypatch):
 @pytest.fixture
 def repo():
     return repository.create(
-        MemoryStore(), secret=SECRET, block_size=BLOCK_SIZE, chunk_blocks=CHUNK_BLOCKS
+        MemoryStore(), secret=SECRET, block_size=BLOCK, chunk_blocks=CHUNK_BLOCKS
     )
 
 
@@ -34,7 +33,7 @@ def test_round_trip(repo):
     first, _ = backup(repo, source)
     source.content[:100] = b"y" * 100
     second, amounts = backup(repo, source, parent=first)
-    assert amounts.new == BLOCK_SIZE
+    assert amounts.new == BLOCK
     again = repository.open_repository(repo.store, secret=SECRET)
     target = MemoryDevice(os.urandom(source.size))
     restore(again, Manifest(again, second.backup_id), target)
@@ -48,9 +47,9 @@ def test_the_store_learns_nothing(repo):
     everything = b"".join(repo.store.objects.values())
     assert b"secret that" not in everything
     assert b'"volume"' not in everything and b"hostname" not in everything
-    known = repository.create(MemoryStore(), block_size=BLOCK_SIZE, chunk_blocks=CHUNK_BLOCKS)
-    for start in range(0, CHUNK, BLOCK_SIZE):
-        block = bytes(source.content[start : start + BLOCK_SIZE])
+    known = repository.create(MemoryStore(), block_size=BLOCK, chunk_blocks=CHUNK_BLOCKS)
+    for start in range(0, CHUNK, BLOCK):
+        block = bytes(source.content[start : start + BLOCK])
         assert known.ids.block(block) not in everything
         assert repo.ids.block(block) not in everything
 
