@@ -58,10 +58,7 @@ class Cloud:
         from openstack import exceptions as sdk_exceptions
 
         try:
-            region = openstack.config.OpenStackConfig().get_one(
-                cloud=conf.cloud.os_cloud or None,
-                **({"region_name": conf.cloud.region_name} if conf.cloud.region_name else {}),
-            )
+            region = openstack.config.OpenStackConfig().get_one(cloud=conf.cloud.os_cloud)
             session = region.get_session()
         except (sdk_exceptions.SDKException, auth_exceptions.ClientException) as error:
             raise errors.ConfigurationError(
@@ -73,7 +70,7 @@ class Cloud:
         return cls(
             session,
             conf=conf,
-            region_name=region.get_region_name() or None,
+            region_name=conf.cloud.region_name or region.get_region_name(),
             interface=conf.cloud.interface or _first(region.get_interface("block-storage")),
         )
 

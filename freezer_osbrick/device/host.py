@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from oslo_concurrency import lockutils
+from oslo_concurrency import lockutils  # noqa: F401  registers [oslo_concurrency]
 from oslo_config import cfg
 from oslo_log import log as logging
 from oslo_utils import strutils
@@ -184,7 +184,8 @@ class Host:
                 lock_path = conf.oslo_concurrency.lock_path
             if not lock_path:
                 lock_path = os.path.join(opts.state_path(self._conf), "lock")
-                lockutils.set_defaults(lock_path)
+                # Not lockutils.set_defaults: the value just read would stay in conf's cache.
+                conf.set_default("lock_path", lock_path, "oslo_concurrency")
             os_brick.setup(conf)
             if self._conf.device.lock_path:
                 lock_path = self._conf.device.lock_path

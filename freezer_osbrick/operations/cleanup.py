@@ -158,6 +158,7 @@ class _Run:
         self.cloud = work.cloud
         self.id = run_id
         self.host = host
+        self.met: set[str] = set()  # ids of what was dealt with, whatever came of it
 
     # -- what subclasses say -----------------------------------------------------------------------
 
@@ -188,6 +189,7 @@ class _Run:
         found = Tags.of(resource.metadata)
         if found is None or found.run != self.id:
             return False
+        self.met.add(resource.id)
         reason = self.reason_to_keep(found)
         if reason:
             self.tell(KEPT, kind.name, resource.id, reason)
@@ -208,6 +210,8 @@ class _Run:
         return detached
 
     def detach(self, volume_id: str, attachment: Any) -> bool:
+        """Disconnect this host and delete the attachment; False if it stays."""
+        self.met.add(attachment.id)
         try:
             connection = self.connection_of(attachment)
             if not self.work.dry_run:
@@ -284,15 +288,13 @@ class _OwnRun(_Run):
 
     def _remove_recorded_attachment(self, attachment: journal.Attachment) -> None:
         """One that no tagged volume led to: the volume is gone, or finished, or out of sight."""
-        told = {item.id for item in self.work.items}
-        if attachment.id in told or self._is_hidden("attachment", attachment.id, attachment):
+        if attachment.id in self.met or self._is_hidden("attachment", attachment.id, attachment):
             return
         self.detach(attachment.volume_id, attachment)
 
     def _remove_recorded(self, resource: journal.Resource) -> None:
         """One that was not found by its tags: gone, finished, or out of sight."""
-        told = {item.id for item in self.work.items}
-        if resource.id in told or self._is_hidden(resource.kind, resource.id, resource):
+        if resource.id in self.met or self._is_hidden(resource.kind, resource.id, resource):
             return
         kind = resources.KINDS[resource.kind]
         try:

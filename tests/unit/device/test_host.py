@@ -1,0 +1,187 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import threading
+from typing import Any
+
+import pytest
+from oslo_config import cfg
+
+from freezer_osbrick import errors
+from freezer_osbrick.device import Host, host
+
+from .conftest import SIZE
+
+CHECKOUT = pathlib.Path(__file__).resolve().parents[3]
+
+PLAIN = """
+import json, sys
+from oslo_config import cfg
+from freezer_osbrick import opts
+from freezer_osbrick.device import Host
+conf = cfg.ConfigOpts(); opts.register(conf); conf([], default_config_files=[])
+conf.set_override("state_path", sys.argv[1], "osbrick")
+"""
+AGENT = """
+import json, sys
+from oslo_config import cfg
+import os_brick.opts
+from freezer_osbrick import opts
+from freezer_osbrick.device import Host
+conf = cfg.CONF; opts.register(conf); conf([], project="freezer", default_config_files=[])
+conf.set_override("state_path", sys.argv[1], "osbrick")
+"""
+REPORT = """
+found = Host(conf).connector_properties()
+print(json.dumps([found, cfg.CONF.os_brick.lock_path, cfg.CONF.oslo_concurrency.lock_path]))
+"""
+
+
+def in_a_new_process(script: str, state: pathlib.Path) -> Any:
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", script, str(state)],
+        capture_output=True,
+        text=True,
+        cwd=CHECKOUT,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.mark.parametrize("script", [PLAIN, AGENT], ids=["own configuration", "Freezer's"])
+def test_os_brick_is_set_up_beside_any_configuration(script: str, tmp_path: pathlib.Path) -> None:
+    properties, brick_locks, locks = in_a_new_process(script + REPORT, tmp_path)
+    assert properties["host"] == os.uname().nodename
+    assert properties["ip"]
+    assert brick_locks == locks == str(tmp_path / "lock")
+    assert (tmp_path / "lock").is_dir()
+
+
+def test_lock_folder_shared_with_nova(tmp_path: pathlib.Path) -> None:
+    script = AGENT + f"conf.set_override('lock_path', {str(tmp_path / 'nova')!r}, 'device')\n"
+    _, brick_locks, _ = in_a_new_process(script + REPORT, tmp_path)
+    assert brick_locks == str(tmp_path / "nova")
+
+
+def test_name_and_address_as_configured(conf: cfg.ConfigOpts) -> None:
+    conf.set_override("hostname", "backup-7", "device")
+    conf.set_override("my_ip", "192.0.2.7", "device")
+    conf.set_override("root_helper", "", "device")
+    properties = Host(conf).connector_properties()
+    assert (properties["host"], properties["ip"]) == ("backup-7", "192.0.2.7")
+
+
+def test_a_file_needs_no_rights(
+    conf: cfg.ConfigOpts, monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path
+) -> None:
+    """A plain user without sudo: no program is started, and the file is connected."""
+    conf.set_override("root_helper", "", "device")
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+
+    def refuse(*arguments: Any, **keywords: Any) -> None:
+        raise AssertionError(f"started: {arguments}")
+
+    monkeypatch.setattr(subprocess, "Popen", refuse)
+    plain = Host(conf)
+    assert "initiator" not in plain.connector_properties()
+    path = tmp_path / "volume"
+    path.write_bytes(bytes(SIZE))
+    connection_info = {"driver_volume_type": "local", "device_path": str(path)}
+    device_info = plain.connect(connection_info)
+    assert device_info["path"] == str(path)
+    plain.disconnect(connection_info, device_info)
+
+
+@pytest.mark.parametrize(
+    ("euid", "configured", "allowed", "expected"),
+    [
+        (0, None, 1, ""),
+        (0, "doas", 1, ""),
+        (1000, "doas", 1, "doas"),
+        (1000, "", 0, None),
+        (1000, None, 0, "sudo"),
+        (1000, None, 1, None),
+    ],
+)
+def test_root_helper(
+    monkeypatch: pytest.MonkeyPatch,
+    euid: int,
+    configured: str | None,
+    allowed: int,
+    expected: str | None,
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: euid)
+    monkeypatch.setattr(host.shutil, "which", lambda name: f"/usr/bin/{name}")
+    monkeypatch.setattr(
+        host.subprocess,
+        "run",
+        lambda command, **keywords: subprocess.CompletedProcess(command, allowed),
+    )
+    assert host._find_root_helper(configured) == expected
+
+
+class FakeConnector:
+    def __init__(self, error: Exception | None = None) -> None:
+        self.error = error
+        self.calls: list[Any] = []
+
+    def connect_volume(self, connection_info: dict[str, Any]) -> dict[str, Any]:
+        if self.error:
+            raise self.error
+        return {"type": "block", "path": "/dev/sdx"}
+
+    def disconnect_volume(self, *arguments: Any, **keywords: Any) -> None:
+        if self.error:
+            raise self.error
+        self.calls.append((arguments, keywords))
+
+
+def test_disconnects_with_what_was_saved(
+    conf: cfg.ConfigOpts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connector = FakeConnector()
+    this = Host(conf)
+    monkeypatch.setattr(this, "_connector", lambda protocol: connector)
+    info = {"driver_volume_type": "iscsi", "target_iqn": "iqn"}
+    device_info = this.connect(info)
+    this.disconnect(info, device_info, force=True)
+    this.disconnect(info, None)
+    assert connector.calls == [
+        ((info, device_info), {"force": True, "ignore_errors": False}),
+        ((info, None), {"force": False, "ignore_errors": False}),
+    ]
+
+
+def test_errors_of_os_brick_are_told_without_secrets(
+    conf: cfg.ConfigOpts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    this = Host(conf)
+    error = RuntimeError("login failed:\n {'auth_password': 'sesame'}")
+    monkeypatch.setattr(this, "_connector", lambda protocol: FakeConnector(error))
+    for call in (this.connect, lambda info: this.disconnect(info, None)):
+        with pytest.raises(errors.DeviceError, match="login failed") as caught:
+            call({"driver_volume_type": "iscsi"})
+        assert "sesame" not in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+
+def test_what_cannot_be_connected(conf: cfg.ConfigOpts) -> None:
+    this = Host(conf)
+    with pytest.raises(errors.DeviceError, match="did not say how"):
+        this.connect({})
+    with pytest.raises(errors.DeviceError, match="nfs shares"):
+        this.connect({"driver_volume_type": "nfs"})
+    with pytest.raises(errors.DeviceError, match="(?i)invalid.*protocol"):
+        this.connect({"driver_volume_type": "carrier pigeon"})
+
+
+def test_a_journal_gets_no_handle() -> None:
+    info = {"type": "rbd", "path": threading.Lock(), "conf": None, "multipath_id": "3600"}
+    kept = Host.describe(info)
+    assert kept == {"type": "rbd", "conf": None, "multipath_id": "3600"}
+    json.dumps(kept)
