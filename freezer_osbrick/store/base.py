@@ -100,6 +100,17 @@ class Store(abc.ABC):
         self.close()
 
 
+def joined(parts: Iterable[Buffer]) -> bytes | bytearray:
+    """The parts in one piece. Each is copied before the next is asked for, whose buffer may be the
+    same."""
+    if isinstance(parts, list | tuple) and len(parts) == 1 and isinstance(parts[0], bytes):
+        return parts[0]
+    whole = bytearray()
+    for part in parts:
+        whole += memoryview(part).cast("B")
+    return whole
+
+
 def is_name(name: str) -> bool:
     """Whether an object may have this name."""
     return bool(_NAME.fullmatch(name)) and len(name) <= 512

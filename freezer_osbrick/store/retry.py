@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Trying again what a store could not do for the moment."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
+
+import tenacity
+
+from freezer_osbrick import errors
+from freezer_osbrick.store import base, wrapper
+
+LOG = logging.getLogger(__name__)
+T = TypeVar("T")
+
+DEFAULT_PATIENCE = 300.0  # seconds
+_SHORTEST_PAUSE = 0.25  # seconds; doubles with each try
+_LONGEST_PAUSE = 30.0
+
+
+class RetryingStore(wrapper.StoreWrapper):
+    """Repeats calls that ended with a ``Retriable`` error, until the patience is over.
+
+    The pauses double, with jitter, so that many agents do not come back all at once to a store that
+    recovers. The last error is the one that the caller sees.
+    """
+
+    def __init__(
+        self,
+        inner: base.Store,
+        patience: float = DEFAULT_PATIENCE,
+        *,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        """:param patience: seconds for one call, pauses included, after which it is not begun
+        again."""
+        super().__init__(inner)
+        self.patience = patience
+        self._sleep = sleep
+
+    def put(self, name: str, parts: Iterable[base.Buffer], *, replace: bool = False) -> int:
+        parts = _repeatable(parts)
+        tries = 0
+
+        def attempt() -> int:
+            nonlocal tries
+            tries += 1
+            try:
+                return self.inner.put(name, parts, replace=replace)
+            except errors.ObjectExists:
+                # An earlier try may have done its work and only its answer was lost.
+                if tries == 1 or not self._holds(name, parts):
+                    raise
+                return sum(memoryview(part).nbytes for part in parts)
+
+        return self._patiently(f"put {name}", attempt)
+
+    def get(self, name: str, offset: int = 0, length: int | None = None) -> bytes:
+        return self._patiently(f"get {name}", lambda: self.inner.get(name, offset, length))
+
+    def stat(self, name: str) -> base.ObjectInfo:
+        return self._patiently(f"look at {name}", lambda: self.inner.stat(name))
+
+    def list(self, prefix: str) -> Iterator[base.ObjectInfo]:
+        return self._list(base.check_prefix(prefix))
+
+    def _list(self, prefix: str) -> Iterator[base.ObjectInfo]:
+        """A listing that breaks off is begun anew, and what was seen is left out.
+
+        The patience counts from the last object seen: a long listing makes progress.
+        """
+        ordered = self.inner.capabilities.ordered_listing
+        last = ""
+        seen: set[str] = set()  # stays empty where the order says what was seen
+        fresh: Iterator[base.ObjectInfo] | None = None
+
+        def next_unseen() -> base.ObjectInfo | None:
+            nonlocal fresh
+            try:
+                if fresh is None:
+                    fresh = iter(self.inner.list(prefix))
+                for info in fresh:
+                    if info.name > last if ordered else info.name not in seen:
+                        return info
+                return None
+            except errors.OsbrickError:
+                fresh = None
+                raise
+
+        while (info := self._patiently(f"list {prefix or 'all'}", next_unseen)) is not None:
+            if ordered:
+                last = info.name
+            else:
+                seen.add(info.name)
+            yield info
+
+    def delete(self, name: str) -> None:
+        self._patiently(f"delete {name}", lambda: self.inner.delete(name))
+
+    def now(self) -> float:
+        return self._patiently("ask for the time", self.inner.now)
+
+    def _patiently(self, what: str, call: Callable[[], T]) -> T:
+        def say(state: tenacity.RetryCallState) -> None:
+            assert state.outcome is not None and state.next_action is not None
+            LOG.warning(
+                "%s: could not %s: %s Trying again in %.1f s.",
+                self.url,
+                what,
+                state.outcome.exception(),
+                state.next_action.sleep,
+            )
+
+        return tenacity.Retrying(
+            retry=tenacity.retry_if_exception(lambda error: isinstance(error, errors.Retriable)),
+            wait=tenacity.wait_exponential(_SHORTEST_PAUSE, max=_LONGEST_PAUSE)
+            + tenacity.wait_random(0, _SHORTEST_PAUSE),
+            stop=tenacity.stop_after_delay(self.patience),
+            sleep=self._sleep,
+            before_sleep=say,
+            reraise=True,
+        )(call)
+
+    def _holds(self, name: str, parts: Iterable[base.Buffer]) -> bool:
+        """Whether the object of that name is what these parts make."""
+        wanted = base.joined(parts)
+        with contextlib.suppress(errors.ObjectMissing):
+            return self.inner.stat(name).size == len(wanted) and self.inner.get(name) == wanted
+        return False
+
+
+def _repeatable(parts: Iterable[base.Buffer]) -> Iterable[base.Buffer]:
+    """The parts as something that can be gone through more than once."""
+    # What is its own iterator is used up after once, and may reuse its buffer between two parts.
+    return [base.joined(parts)] if iter(parts) is parts else parts
