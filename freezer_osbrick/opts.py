@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import copy
 import os
+from collections.abc import Sequence
 from typing import Any
 
 from oslo_config import cfg
@@ -12,6 +13,11 @@ from oslo_config import cfg
 from freezer_osbrick import errors
 
 _REPOSITORY_PREFIX = "repository:"
+
+_DEFAULT_FILES = (
+    "/etc/freezer-osbrick/freezer-osbrick.conf",
+    "~/.config/freezer-osbrick.conf",
+)
 
 OSBRICK_OPTS = [
     cfg.StrOpt(
@@ -130,6 +136,32 @@ def register(conf: cfg.ConfigOpts) -> None:
     """Make every option known to ``conf``; may be called again."""
     for group, options in _GROUPS.items():
         conf.register_opts(options, group=group)
+
+
+def load(files: Sequence[str] = ()) -> cfg.ConfigOpts:
+    """Our options in a configuration of their own, every value checked.
+
+    :param files: to be read, later ones win; the default ones that exist where there are none.
+    :raises errors.ConfigurationError: a file that cannot be read, or a value that makes no sense.
+    """
+    conf = cfg.ConfigOpts()
+    register(conf)
+    chosen = [os.path.expanduser(name) for name in files] or default_files()
+    try:
+        conf([], project="freezer-osbrick", default_config_files=chosen, default_config_dirs=[])
+        # oslo.config looks at a value when it is first read, which may be hours into a run.
+        for group, options in _GROUPS.items():
+            for option in options:
+                getattr(conf[group], option.dest)
+    except cfg.Error as error:
+        raise errors.ConfigurationError(f"The configuration cannot be used: {error}") from error
+    return conf
+
+
+def default_files() -> list[str]:
+    """The configuration files that are read where none is named: those that exist."""
+    names = [os.path.expanduser(name) for name in _DEFAULT_FILES]
+    return [name for name in names if os.path.exists(name)]
 
 
 def list_opts() -> list[tuple[str, list[Any]]]:

@@ -3,18 +3,11 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 from oslo_config import cfg
 
-from freezer_osbrick import errors, opts
-
-# The files of the command freezer-osbrick, so that both share journals and limits.
-FILES = (
-    "/etc/freezer-osbrick/freezer-osbrick.conf",
-    "~/.config/freezer-osbrick.conf",
-)
+from freezer_osbrick import opts
 
 
 def load(freezer: cfg.ConfigOpts, clients: Any, *, compressed: bool) -> cfg.ConfigOpts:
@@ -26,22 +19,11 @@ def load(freezer: cfg.ConfigOpts, clients: Any, *, compressed: bool) -> cfg.Conf
     :param clients: Freezer's client manager, for region and interface where no file names them.
     :raises errors.ConfigurationError: a file or a value in it cannot be used.
     """
-    files = [os.path.expanduser(name) for name in FILES]
-    files = [name for name in files if os.path.exists(name)] + list(freezer.config_file or ())
-    conf = cfg.ConfigOpts()
-    opts.register(conf)
-    try:
-        conf([], project="freezer-osbrick", default_config_files=files, default_config_dirs=[])
-        if not compressed:
-            conf.set_override("compression_level", 0, group="osbrick")
-        conf.set_default("region_name", clients.client_kwargs.get("region_name"), group="cloud")
-        conf.set_default("interface", _interface(clients), group="cloud")
-        for group, options in opts.list_opts():
-            for option in options:
-                if group in conf:
-                    getattr(conf[group], option.dest)  # a wrong value is noticed when it is read
-    except cfg.Error as exc:
-        raise errors.ConfigurationError(f"The configuration cannot be used: {exc}") from exc
+    conf = opts.load([*opts.default_files(), *(freezer.config_file or ())])
+    if not compressed:
+        conf.set_override("compression_level", 0, group="osbrick")
+    conf.set_default("region_name", clients.client_kwargs.get("region_name"), group="cloud")
+    conf.set_default("interface", _interface(clients), group="cloud")
     return conf
 
 

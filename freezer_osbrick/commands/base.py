@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from cliff import command, lister, show
 
 from freezer_osbrick import errors
-from freezer_osbrick.commands import columns, signals
+from freezer_osbrick.commands import columns
+from freezer_osbrick.operations import signals
 
 if TYPE_CHECKING:
     from freezer_osbrick.operations.context import Context
@@ -52,11 +53,14 @@ class OsbrickCommand(command.Command):
 
     def open_context(self) -> Context:
         """Everything operations need, from the configuration files and the environment."""
-        from freezer_osbrick.commands import settings
+        from freezer_osbrick import opts
         from freezer_osbrick.operations.context import Context
 
         options = self.app.options
-        return Context.open(settings.load(options.config_files, os_cloud=options.os_cloud))
+        conf = opts.load(options.config_files)
+        if options.os_cloud:
+            conf.set_override("os_cloud", options.os_cloud, group="cloud")
+        return Context.open(conf)
 
     def _fail(self, message: str, exc: Exception, status: int) -> int:
         debug = self.app.options.debug

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from freezer_osbrick import errors
-from freezer_osbrick.commands import signals
+from freezer_osbrick.operations import signals
 from tests.unit.commands.conftest import VOLUME
 
 
@@ -49,7 +49,7 @@ def test_handlers_are_put_back() -> None:
 def test_the_third_signal_ends_at_once() -> None:
     program = (
         "import os, signal\n"
-        "from freezer_osbrick.commands import signals\n"
+        "from freezer_osbrick.operations import signals\n"
         "with signals.ending_in_order(lambda line: None):\n"
         "    try:\n"
         "        os.kill(os.getpid(), signal.SIGTERM)\n"

@@ -21,6 +21,7 @@ class Ended(KeyboardInterrupt):
 
     def __init__(self, signal_number: int) -> None:
         super().__init__(signal.Signals(signal_number).name)
+        self.signal_number = signal_number
         self.exit_status = 128 + signal_number
 
 
@@ -47,8 +48,7 @@ def ending_in_order(tell: Callable[[str], None]) -> Iterator[None]:
                 "'freezer-osbrick cleanup'."
             )
             return
-        signal.signal(number, signal.SIG_DFL)
-        signal.raise_signal(number)
+        die(number)
 
     before = {number: signal.signal(number, handle) for number in _ENDING}
     try:
@@ -56,3 +56,9 @@ def ending_in_order(tell: Callable[[str], None]) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def die(number: int) -> None:
+    """End the process as the signal would have ended it."""
+    signal.signal(number, signal.SIG_DFL)
+    signal.raise_signal(number)
