@@ -83,16 +83,19 @@ def unlock(store: Store, repository_id: bytes, secret: bytes) -> bytes:
     """
     if secret.lstrip().startswith(_PAPER.encode()):
         return from_paper(repository_id, secret)
+    unreadable: errors.RepositoryError | None = None
     for info in store.list(form.KEYS):
-        document = _read(store, info.name)
-        wrapped, nonce = document.pop("wrapped"), document.pop("nonce")
         try:
+            document = _read(store, info.name)
+            wrapped, nonce = document.pop("wrapped"), document.pop("nonce")
             return aead.AESGCM(_derive(document, secret)).decrypt(
                 bytes.fromhex(nonce), bytes.fromhex(wrapped), _bound(repository_id, document)
             )
-        except exceptions.InvalidTag:
-            continue
-    raise errors.WrongKey(f"The key does not open the repository at {store.url}.")
+        except (exceptions.InvalidTag, errors.ObjectMissing):
+            continue  # another secret's, or removed while we were looking
+        except (errors.Damaged, errors.UnknownFormat) as error:
+            unreadable = unreadable or error  # another one may open it
+    raise unreadable or errors.WrongKey(f"The key does not open the repository at {store.url}.")
 
 
 def keys(store: Store) -> list[Key]:
