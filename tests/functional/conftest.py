@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from devstack.embedded.embedded_cloud.client import EmbeddedCloud
+from tests.functional.backup_host import BackupHost, backup_host
 
 
 @pytest.fixture(scope="session")
@@ -36,6 +37,15 @@ def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedCloud]:
     assert not [pid for pid in pids if pathlib.Path(f"/proc/{pid}/root").exists()]
     assert not cloud.loop_devices()
     assert not cloud.state.folder.exists()
+
+
+@pytest.fixture(scope="module")
+def host(
+    cloud: EmbeddedCloud, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[BackupHost]:
+    """A host with the real freezer-agent and freezer-osbrick, shared by the tests of a module."""
+    with backup_host(cloud, tmp_path_factory.mktemp("host")) as host:
+        yield host
 
 
 @pytest.fixture(autouse=True)
