@@ -22,8 +22,8 @@ class Backup(transfer.TransferCommand):
     columns = (
         *transfer.OUTCOME,
         transfer.LEVEL,
-        *transfer.byte_columns("bytes_read", "bytes_new", "bytes_stored"),
-        *transfer.byte_columns("bytes_zero", "bytes_reused", everyday=False),
+        *transfer.byte_columns("bytes_read", "bytes_stored"),
+        *transfer.byte_columns("bytes_zero", "bytes_reused", "bytes_new", everyday=False),
         transfer.SECONDS,
         transfer.BACKUP,
         transfer.TIME,

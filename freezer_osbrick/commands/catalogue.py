@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from freezer_osbrick import errors
 from freezer_osbrick.commands import base, columns, dates
 from freezer_osbrick.commands.backup import days
-from freezer_osbrick.commands.columns import Bytes, Column, Moment
+from freezer_osbrick.commands.columns import BackupId, Bytes, Column, Moment
 
 if TYPE_CHECKING:
     from freezer_osbrick.operations.context import Context
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _SECONDS_A_DAY = 86400
 
 BACKUPS = (
-    Column("backup_id", "Backup ID"),
+    Column("backup_id", "Backup ID", BackupId),
     Column("time_stamp", "Time stamp", Moment),
     Column("level", "Level"),
     Column("volume_id", "Volume ID"),

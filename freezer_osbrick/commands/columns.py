@@ -18,6 +18,7 @@ from cliff import columns as cliff_columns
 from freezer_osbrick.commands import dates
 
 _PEOPLE = ("table",)
+_ID_LENGTH = 12  # characters of a backup's id in a table
 
 
 class Text(cliff_columns.FormattableColumn):
@@ -25,6 +26,13 @@ class Text(cliff_columns.FormattableColumn):
 
     def human_readable(self) -> str:
         return "-" if self._value in (None, "") else str(self._value)
+
+
+class BackupId(Text):
+    """Of a backup: its first characters are enough to name it."""
+
+    def human_readable(self) -> str:
+        return "-" if self._value is None else self._value[:_ID_LENGTH]
 
 
 class Bytes(Text):
@@ -97,7 +105,7 @@ def detail(
     kinds = {column.field: column.kind for column in columns}
     fields = [field for field in kinds if field in record]
     fields += [field for field in record if field not in kinds]
-    return fields, [kinds.get(field, _kind_of(record[field]))(record[field]) for field in fields]
+    return fields, [_whole(kinds.get(field), record[field]) for field in fields]
 
 
 def unknown_column(columns: Sequence[Column], wanted: Iterable[str]) -> str | None:
@@ -123,8 +131,12 @@ def _in_table(column: Column, rows: Sequence[Mapping[str, Any]]) -> bool:
     return not column.optional or any(row.get(column.field) for row in rows)
 
 
-def _kind_of(value: Any) -> type[Text]:
-    return Nested if isinstance(value, (Mapping, list, tuple)) else Text
+def _whole(kind: type[Text] | None, value: Any) -> Text:
+    if kind is None:
+        kind = Nested if isinstance(value, (Mapping, list, tuple)) else Text
+    elif kind is BackupId:
+        kind = Text
+    return kind(value)
 
 
 def _inline(value: Any) -> str:

@@ -7,6 +7,7 @@ import argparse
 import importlib.metadata
 import logging
 import sys
+import warnings
 from typing import Any, TextIO
 
 from cliff import app, commandmanager
@@ -15,6 +16,7 @@ USAGE = 2
 NAMESPACE = "freezer_osbrick.commands"
 
 _LEVELS = (logging.ERROR, logging.WARNING, logging.INFO, logging.DEBUG)
+_OURS = ("freezer_osbrick", "freezer-osbrick")
 _TALKATIVE = ("keystoneauth", "cinderclient", "urllib3")
 
 
@@ -66,6 +68,10 @@ class OsbrickApp(app.App):
         root.setLevel(min(level, logging.INFO))
         console = _Console()
         console.setLevel(level)
+        if level == logging.WARNING:
+            console.addFilter(_is_ours_or_an_error)
+        if level >= logging.WARNING and not sys.warnoptions:
+            warnings.simplefilter("ignore")  # what libraries tell their programmers
         console.setFormatter(logging.Formatter(self.CONSOLE_MESSAGE_FORMAT))
         root.addHandler(console)
         # They log bodies at DEBUG, and the connection properties in them hold passwords.
@@ -83,6 +89,11 @@ class OsbrickApp(app.App):
         """There is no shell of our own: without a command, say what there is."""
         self.parser.print_usage(self.stderr)
         self.LOG.error("Give a command; 'freezer-osbrick --help' lists them.")
+
+
+def _is_ours_or_an_error(record: logging.LogRecord) -> bool:
+    """Libraries warn of much that is as it should be, such as a host without iSCSI."""
+    return record.levelno >= logging.ERROR or record.name.startswith(_OURS)
 
 
 class _Console(logging.StreamHandler):

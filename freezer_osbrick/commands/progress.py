@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol, TextIO
 from freezer_osbrick.commands import columns
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
     from rich.progress import Progress, TaskID
 
 
@@ -42,44 +43,55 @@ def wanted(parsed_args: argparse.Namespace, verbose_level: int, stream: TextIO) 
 @contextlib.contextmanager
 def bars(stream: TextIO) -> Iterator[Listener]:
     """Draw bars on a terminal while open; yields what operations call with each event."""
-    from rich import progress
+    from rich import progress, text
     from rich.console import Console
+
+    class Sized(progress.ProgressColumn):
+        """Another column, left empty while there is no size: steps in the cloud have none."""
+
+        def __init__(self, column: progress.ProgressColumn) -> None:
+            super().__init__()
+            self._column = column
+
+        def render(self, task: progress.Task) -> RenderableType:
+            return self._column(task) if task.total else text.Text("")
 
     drawing = progress.Progress(
         progress.TextColumn("{task.description}"),
         progress.BarColumn(),
-        progress.TaskProgressColumn(),
-        progress.DownloadColumn(binary_units=True),
-        progress.TransferSpeedColumn(),
-        progress.TimeRemainingColumn(),
+        Sized(progress.TaskProgressColumn()),
+        Sized(progress.DownloadColumn(binary_units=True)),
+        Sized(progress.TransferSpeedColumn()),
+        Sized(progress.TimeRemainingColumn()),
         console=Console(file=stream),
         redirect_stdout=False,  # the result goes there
+        transient=True,
     )
     with drawing:
         yield VolumeBars(drawing).show
 
 
 class VolumeBars:
-    """One bar a volume, started afresh with each phase, so that its rate is that phase's."""
+    """One bar a volume, a new one with each phase, so that its rate is that phase's."""
 
     def __init__(self, drawing: Progress) -> None:
         self._drawing = drawing
         self._lock = threading.Lock()
-        self._tasks: dict[str, tuple[TaskID, str]] = {}
+        self._tasks: dict[str, tuple[str, TaskID]] = {}
 
     def show(self, event: Event) -> None:
         """Draw one event; called from the threads of several volumes."""
-        task = self._task(event)
-        # Without a total rich lets the bar pulse: the steps in the cloud have no length.
-        self._drawing.update(task, completed=event.done_bytes, total=event.total_bytes or None)
+        self._drawing.update(self._task(event), completed=event.done_bytes)
 
     def _task(self, event: Event) -> TaskID:
-        label = f"{event.volume_id[:8]} {event.phase}"
         with self._lock:
-            task, phase = self._tasks.get(event.volume_id, (None, ""))
-            if task is None:
-                task = self._drawing.add_task(label, total=None)
-            elif phase != event.phase:
-                self._drawing.reset(task, total=event.total_bytes or None, description=label)
-            self._tasks[event.volume_id] = (task, event.phase)
+            phase, task = self._tasks.get(event.volume_id, (None, None))
+            if task is None or phase != event.phase:
+                if task is not None:
+                    self._drawing.remove_task(task)
+                # Without a total the bar pulses.
+                task = self._drawing.add_task(
+                    f"{event.volume_id[:8]} {event.phase}", total=event.total_bytes or None
+                )
+                self._tasks[event.volume_id] = (event.phase, task)
             return task

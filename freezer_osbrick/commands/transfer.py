@@ -8,7 +8,7 @@ import contextlib
 from typing import TYPE_CHECKING, Any
 
 from freezer_osbrick.commands import base, progress
-from freezer_osbrick.commands.columns import Bytes, Column, Moment, Nested, Seconds
+from freezer_osbrick.commands.columns import BackupId, Bytes, Column, Moment, Nested, Seconds
 
 if TYPE_CHECKING:
     from freezer_osbrick.operations.report import RunReport
@@ -20,10 +20,10 @@ OUTCOME = (
     Column("volume_name", "Volume name", optional=True),
     Column("project_id", "Project ID", everyday=False),
     Column("volume_type", "Volume type", everyday=False),
-    Column("size_gib", "Size GiB"),
+    Column("size_gib", "Size GiB", everyday=False),
     Column("state", "State"),
 )
-BACKUP = Column("backup_id", "Backup ID")
+BACKUP = Column("backup_id", "Backup ID", BackupId)
 LEVEL = Column("level", "Level")
 TIME = Column("time_stamp", "Time stamp", Moment, everyday=False)
 SECONDS = Column("seconds", "Seconds", Seconds)

@@ -71,7 +71,7 @@ def operations(monkeypatch: pytest.MonkeyPatch) -> Operations:
     """The verbs of operations are replaced; requests, reports and context are the real ones."""
     fake = Operations()
 
-    def open_context(conf: Any, *, session: Any = None) -> context.Context:
+    def open_context(conf: Any, *, session: Any = None, **_: Any) -> context.Context:
         fake.conf = conf
         return context.Context(conf, session)
 

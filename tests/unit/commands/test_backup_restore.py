@@ -55,8 +55,8 @@ def test_people_get_a_table(run, operations) -> None:
     operations.answers["backup"] = run_report(volume_report())
     outcome = run("backup", VOLUME, "--repository", "/b")
     assert "| Volume ID " in outcome.out
-    assert "2.00 GiB" in outcome.out
-    assert "4.2 s" in outcome.out
+    assert "| 2.00 GiB " in outcome.out
+    assert "| 4.2 s " in outcome.out
     assert "Reason" not in outcome.out
 
 

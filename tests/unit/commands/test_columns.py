@@ -68,6 +68,17 @@ def test_columns_are_known_by_field_and_by_title() -> None:
     assert columns.unknown_column(COLUMNS, ["size", "colour"]) == "colour"
 
 
+def test_a_backup_id_is_short_in_a_table_and_whole_elsewhere() -> None:
+    backups = (columns.Column("backup_id", "Backup ID", columns.BackupId),)
+    record = {"backup_id": "0a1b2c3d4e5f60718293a4b5c6d7e8f9"}
+    _, rows = columns.table(backups, [record], asked("table"))
+    assert str(rows[0][0]) == "0a1b2c3d4e5f"
+    _, values = columns.detail(backups, record, asked("table"))
+    assert str(values[0]) == record["backup_id"]
+    _, rows = columns.table(backups, [record], asked("json"))
+    assert rows[0][0].machine_readable() == record["backup_id"]
+
+
 def test_detail_shows_what_no_column_knows_and_opens_nested_values() -> None:
     record = {"cloud": {"type": "fast", "tags": [1, 2]}, "size": 4096, "parents": ["a", "b"]}
     names, values = columns.detail(COLUMNS, record, asked("table"))

@@ -117,6 +117,17 @@ def test_a_log_file_holds_no_bodies_of_requests(run, operations, tmp_path) -> No
     assert "secret" not in written
 
 
+def test_what_libraries_tell_their_programmers_is_for_the_curious(run, operations) -> None:
+    def warn(*_args, **_kwargs):
+        logging.getLogger("os_brick.initiator").warning("Could not find the iSCSI file.")
+        logging.getLogger("os_brick.initiator").error("The device is lost.")
+        return []
+
+    operations.answers["list_backups"] = warn
+    assert run("list", "--repository", "/b").error_lines == ["The device is lost."]
+    assert "iSCSI" in run("-v", "list", "--repository", "/b").err
+
+
 def test_warnings_are_shown_and_quiet_hides_them(run, operations) -> None:
     def warn(*_args, **_kwargs):
         logging.getLogger("freezer_osbrick.repository").warning("A manifest is passed over.")
