@@ -47,10 +47,12 @@ def main(
     count: int,
     hostname: str | None,
     lease: float,
+    ceph_keyring: str | None,
 ) -> None:
     die_at(when, step, count)
     conf = configuration(state_path)
     conf.set_override("hostname", hostname, "device")
+    conf.set_override("ceph_keyring", ceph_keyring, "device")
     cloud = Cloud.from_environment(conf)
     host = Host(conf)
     record = volumes.capture(cloud, volume_id)
@@ -84,4 +86,5 @@ if __name__ == "__main__":
     parser.add_argument("count", type=int, nargs="?", default=1)
     parser.add_argument("--hostname")
     parser.add_argument("--lease", type=float, default=3600)
+    parser.add_argument("--ceph-keyring")
     main(**vars(parser.parse_args()))

@@ -43,7 +43,13 @@ class Workbench:
         self.cloud = self.as_project("demo")
         self.host = Host(self.conf)
         self.ledger = Ledger(str(state_path / "ledger"), self.host.name)
+        self.modules = ""
         self._made: list[str] = []
+
+    def use_ceph(self, keyring: str, modules: pathlib.Path) -> None:
+        """Sign in to Ceph with this key; children find Ceph's modules in this folder."""
+        self.conf.set_override("ceph_keyring", keyring, "device")
+        self.modules = str(modules)
 
     def as_project(self, project: str) -> Cloud:
         before = {key: os.environ.pop(key) for key in list(os.environ) if key.startswith("OS_")}
@@ -105,8 +111,12 @@ class Workbench:
         self, *arguments: str, state_path: pathlib.Path | None = None, **streams: Any
     ) -> subprocess.Popen[str]:
         """A run in a process of its own: see ``doomed_run``."""
+        keyring = self.conf.device.ceph_keyring
         env = {key: value for key, value in os.environ.items() if not key.startswith("OS_")}
-        env.update(self.embedded.env("demo"), PYTHONPATH=str(CHECKOUT))
+        env.update(
+            self.embedded.env("demo"),
+            PYTHONPATH=os.pathsep.join(filter(None, [str(CHECKOUT), self.modules])),
+        )
         return subprocess.Popen(
             [
                 sys.executable,
@@ -116,6 +126,7 @@ class Workbench:
                 "tests.functional.doomed_run",
                 str(state_path or self.state_path),
                 *arguments,
+                *(["--ceph-keyring", keyring] if keyring else []),
             ],
             env=env,
             cwd=CHECKOUT,

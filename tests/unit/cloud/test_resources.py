@@ -216,8 +216,8 @@ def test_a_deletion_that_is_always_refused(cloud: FakeCloud, sleeps: list[float]
     cloud.cinder.volumes.after_delete = ["available"] * 99
     with pytest.raises(errors.Leftovers, match=f"The volume {volume.id} could not be removed"):
         delete(cloud, volume)
-    assert cloud.cinder.verbs() == ["delete volume"] * 5
-    assert [pause for pause in sleeps if pause >= 0.5] == [0.5, 1.0, 2.0, 4.0]
+    assert cloud.cinder.verbs() == ["delete volume"] * 6
+    assert [pause for pause in sleeps if pause >= 0.5] == [0.5, 1.0, 2.0, 4.0, 8.0]
 
 
 def test_a_deletion_whose_answer_got_lost(cloud: FakeCloud) -> None:
