@@ -80,7 +80,7 @@ CLOUD_OPTS = [
     ),
     cfg.IntOpt(
         "delete_attempts",
-        default=5,
+        default=6,
         min=1,
         help="How often a deletion is tried that Cinder refuses.",
     ),
