@@ -168,10 +168,6 @@ def settle(arguments: Any, conf: cfg.ConfigOpts, storages: tuple[str, ...] = ())
             raise errors.BadRequest(
                 f"Engine osbrick backs up Cinder volumes and cannot use {_flag(name)}."
             )
-    if values.get("encrypt_pass_file"):
-        raise errors.BadRequest(
-            "Engine osbrick of this version cannot encrypt: the passphrase has to be left out."
-        )
     unused = [name for name in _UNUSED_OPTIONS if values[name] and options.is_given(conf, name)]
     if unused:
         LOG.warning("Engine osbrick does not use %s.", ", ".join(map(_flag, unused)))

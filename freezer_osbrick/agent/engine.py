@@ -230,7 +230,11 @@ class OsbrickEngine(freezer_engine.BackupEngine):
         run = self._run
         conf = settings.load(CONF, run.client_manager, compressed=run.compression != "none")
         with contextlib.redirect_stdout(sys.stderr), ending.in_order(LOG):
-            yield context.Context.open(conf, session=session_of(run.client_manager))
+            yield context.Context.open(
+                conf,
+                session=session_of(run.client_manager),
+                key_file=run.encrypt_pass_file or None,
+            )
 
 
 def session_of(clients: Any) -> Any:

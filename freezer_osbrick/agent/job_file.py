@@ -103,8 +103,10 @@ def _translate(values: dict[str, str]) -> None:
         values.setdefault("incremental", "True")
     password = values.pop("encryption_password", None)
     if password and password.lower() not in _FALSE:
-        # Never its value: what follows only has to know that encryption is wanted.
-        values.setdefault("encrypt_pass_file", "encryption_password")
+        raise errors.BadRequest(
+            "A job with encryption_password would keep the secret where others read it: put it "
+            "into a file on this host and name that file with encrypt_pass_file."
+        )
 
 
 def _is_level(values: dict[str, str], *names: str) -> bool:

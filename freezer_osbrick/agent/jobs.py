@@ -87,7 +87,12 @@ def _execute_backup(stock: Callable[..., dict[str, Any]], job: Any) -> dict[str,
     stock_record = stock(job)
     if job.engine.report is None:
         return {}  # a dry run: with a record, freezer-api would list a backup that does not exist
-    return record.of_backup(stock_record, job.engine.report, incremental=bool(job.conf.incremental))
+    return record.of_backup(
+        stock_record,
+        job.engine.report,
+        incremental=bool(job.conf.incremental),
+        encrypted=bool(job.conf.encrypt_pass_file),
+    )
 
 
 def _execute_restore(stock: Callable[..., dict[str, Any]], job: Any) -> dict[str, Any]:

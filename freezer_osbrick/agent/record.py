@@ -28,7 +28,9 @@ class VolumeEntries(dict[str, Any]):
         return "\n".join(_line(volume) for volume in self["volumes"])
 
 
-def of_backup(stock: dict[str, Any], report: Any, *, incremental: bool) -> dict[str, Any]:
+def of_backup(
+    stock: dict[str, Any], report: Any, *, incremental: bool, encrypted: bool
+) -> dict[str, Any]:
     """Freezer's own record, completed.
 
     :param stock: what BackupJob.execute returned; its time and level are the engine's own
@@ -41,7 +43,7 @@ def of_backup(stock: dict[str, Any], report: Any, *, incremental: bool) -> dict[
         **stock,
         "level": level,
         "incremental": incremental,
-        "encrypted": False,
+        "encrypted": encrypted,
         "osbrick": _entries(report),
     }
 

@@ -75,7 +75,7 @@ class Backup(transfer.TransferCommand):
             always_level=parsed_args.always_level,
             restart_always_level=parsed_args.restart_always_level,
         )
-        context = self.open_context()
+        context = self.open_context(parsed_args)
         url = base.repository_url(context, parsed_args)
         with self.progress(parsed_args) as show:
             report = backup(context, url, request, progress=show)

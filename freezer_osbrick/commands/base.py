@@ -22,6 +22,7 @@ LOG = logging.getLogger(__name__)
 
 UNEXPECTED = 70  # EX_SOFTWARE of sysexits.h: a fault in this program
 REPOSITORY_VARIABLE = "FREEZER_OSBRICK_REPOSITORY"
+KEY_VARIABLE = "FREEZER_OSBRICK_KEY_FILE"
 
 
 class OsbrickCommand(command.Command):
@@ -51,7 +52,7 @@ class OsbrickCommand(command.Command):
         :raises errors.BadRequest: with a sentence that says what to give instead.
         """
 
-    def open_context(self) -> Context:
+    def open_context(self, parsed_args: argparse.Namespace) -> Context:
         """Everything operations need, from the configuration files and the environment."""
         from freezer_osbrick import opts
         from freezer_osbrick.operations.context import Context
@@ -60,7 +61,7 @@ class OsbrickCommand(command.Command):
         conf = opts.load(options.config_files)
         if options.os_cloud:
             conf.set_override("os_cloud", options.os_cloud, group="cloud")
-        return Context.open(conf)
+        return Context.open(conf, key_file=getattr(parsed_args, "key_file", None))
 
     def _fail(self, message: str, exc: Exception, status: int) -> int:
         debug = self.app.options.debug
@@ -92,7 +93,18 @@ class OsbrickShowOne(OsbrickCommand, show.ShowOne):
 
 
 def add_repository_argument(parser: argparse.ArgumentParser) -> None:
-    """``--repository URL|NAME``."""
+    """``--repository URL|NAME`` and the key of a sealed one."""
+    parser.add_argument(
+        "--encrypt-pass-file",
+        "--key-file",
+        metavar="<file>",
+        dest="key_file",
+        default=os.environ.get(KEY_VARIABLE),
+        help=(
+            "file with the secret that unlocks a sealed repository, and seals one that is made"
+            f" (environment: {KEY_VARIABLE})"
+        ),
+    )
     parser.add_argument(
         "--repository",
         metavar="<url-or-name>",

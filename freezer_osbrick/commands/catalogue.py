@@ -25,6 +25,8 @@ BACKUPS = (
     Column("volume_name", "Volume name", optional=True),
     Column("size", "Size", Bytes),
     Column("bytes_stored", "Bytes stored", Bytes),
+    Column("state", "State"),
+    Column("verified", "Verified", Moment, everyday=False),
     Column("backup_name", "Backup name"),
     Column("hostname", "Hostname"),
     Column("project_id", "Project ID", everyday=False),
@@ -52,7 +54,7 @@ class ListBackups(base.OsbrickLister):
     def take_action(self, parsed_args: argparse.Namespace) -> Any:
         from freezer_osbrick.operations.catalogue import list_backups
 
-        context = self.open_context()
+        context = self.open_context(parsed_args)
         found = list_backups(
             context,
             base.repository_url(context, parsed_args),
@@ -84,7 +86,7 @@ class ShowBackup(base.OsbrickShowOne):
     def take_action(self, parsed_args: argparse.Namespace) -> Any:
         from freezer_osbrick.operations.catalogue import show_backup
 
-        context = self.open_context()
+        context = self.open_context(parsed_args)
         url = base.repository_url(context, parsed_args)
         backup = show_backup(context, url, parsed_args.backup_id)
         return columns.detail(BACKUPS, backup.to_dict(), parsed_args)
@@ -125,7 +127,7 @@ class RemoveBackups(base.OsbrickLister):
             raise errors.BadRequest("Nobody is here to be asked: give --yes or --dry-run.")
 
     def take_action(self, parsed_args: argparse.Namespace) -> Any:
-        context = self.open_context()
+        context = self.open_context(parsed_args)
         url = base.repository_url(context, parsed_args)
         before = parsed_args.before
         if before is None:

@@ -44,7 +44,7 @@ class Cleanup(base.OsbrickLister):
     def take_action(self, parsed_args: argparse.Namespace) -> Any:
         from freezer_osbrick.operations.cleanup import cleanup
 
-        context = self.open_context()
+        context = self.open_context(parsed_args)
         report = cleanup(
             context.cloud,
             context.host,

@@ -87,7 +87,7 @@ class Restore(transfer.TransferCommand):
             availability_zone=parsed_args.availability_zone,
             new_name=parsed_args.new_name,
         )
-        context = self.open_context()
+        context = self.open_context(parsed_args)
         url = base.repository_url(context, parsed_args)
         with self.progress(parsed_args) as show:
             report = restore(context, url, request, progress=show)

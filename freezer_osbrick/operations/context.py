@@ -9,7 +9,7 @@ from typing import Any
 
 from oslo_config import cfg
 
-from freezer_osbrick import opts
+from freezer_osbrick import errors, opts
 from freezer_osbrick.cloud.clients import Cloud
 from freezer_osbrick.cloud.ledger import Ledger
 from freezer_osbrick.device.host import Host
@@ -20,19 +20,25 @@ from freezer_osbrick.store import address
 class Context:
     """Made once for a run. The cloud, the host and the ledger are set up when first asked for."""
 
-    def __init__(self, conf: cfg.ConfigOpts, session: Any = None) -> None:
+    def __init__(
+        self, conf: cfg.ConfigOpts, session: Any = None, key_file: str | None = None
+    ) -> None:
         self.conf = conf
+        self.key_file = key_file
         self._session = session
 
     @classmethod
-    def open(cls, conf: cfg.ConfigOpts, *, session: Any = None) -> Context:
+    def open(
+        cls, conf: cfg.ConfigOpts, *, session: Any = None, key_file: str | None = None
+    ) -> Context:
         """
         :param conf: called already; our options are registered on it.
         :param session: keystoneauth session of the caller; without it the environment says who we
             are.
+        :param key_file: holds the secret that unlocks, and for a new one seals, the repository.
         """
         opts.register(conf)
-        return cls(conf, session)
+        return cls(conf, session, key_file)
 
     @functools.cached_property
     def cloud(self) -> Cloud:
@@ -56,4 +62,24 @@ class Context:
         :raises errors.RepositoryMissing: there is none.
         """
         store = address.open_store(url, create=create)
-        return repository.open_or_create(store) if create else repository.open_repository(store)
+        secret = read_secret(self.key_file) if self.key_file else None
+        if create:
+            return repository.open_or_create(store, secret=secret)
+        return repository.open_repository(store, secret=secret)
+
+
+def read_secret(path: str) -> bytes:
+    """The secret in a key file; a line feed at its end does not belong to it.
+
+    :raises errors.ConfigurationError: it cannot be read, or is empty.
+    """
+    try:
+        with open(os.path.expanduser(path), "rb") as file:
+            secret = file.read(1 << 16).removesuffix(b"\n").removesuffix(b"\r")
+    except OSError as error:
+        raise errors.ConfigurationError(
+            f"The key file {path} cannot be read: {error.strerror}."
+        ) from error
+    if not secret:
+        raise errors.ConfigurationError(f"The key file {path} is empty.")
+    return secret

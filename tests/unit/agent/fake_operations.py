@@ -57,18 +57,19 @@ def volume(volume_id: str) -> VolumeReport:
     )
 
 
-def _open(cls: Any, conf: Any, *, session: Any = None) -> Any:
+def _open(cls: Any, conf: Any, *, session: Any = None, key_file: str | None = None) -> Any:
     _note(
         "open",
         workers=conf.osbrick.workers,
         compression_level=conf.osbrick.compression_level,
         region_name=conf.cloud.region_name,
         interface=conf.cloud.interface,
+        key_file=key_file,
         verify=session.verify,
         timeout=session.timeout,
         trust_id=session.auth._trust_id,
     )
-    return cls(conf, session)
+    return cls(conf, session, key_file)
 
 
 def _backup(

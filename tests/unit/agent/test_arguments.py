@@ -187,12 +187,17 @@ def test_restore_from_host_is_the_hostname(agent: Agent) -> None:
     assert run.call("restore")["hostname"] == "web7"
 
 
-@pytest.mark.parametrize("key", ["encryption_password", "encrypt_pass_file"])
-def test_encryption_is_refused_before_anything_is_stored(agent: Agent, key: str) -> None:
-    run = agent(job={**BACKUP, key: "hush"})
-    assert "cannot encrypt" in run.error
+def test_a_secret_in_a_job_is_refused_before_anything_is_stored(agent: Agent) -> None:
+    run = agent(job={**BACKUP, "encryption_password": "hush"})
+    assert "encrypt_pass_file" in run.error
     assert "hush" not in run.stderr + run.log
     assert run.calls == []
+
+
+def test_the_key_file_reaches_the_repository(agent: Agent) -> None:
+    run = agent("--metadata-out", "-", job={**BACKUP, "encrypt_pass_file": "/etc/secret"})
+    assert run.call("open")["key_file"] == "/etc/secret"
+    assert run.record["encrypted"] is True
 
 
 def test_false_never_removes_a_backup(agent: Agent) -> None:

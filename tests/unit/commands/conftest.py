@@ -107,8 +107,13 @@ class Outcome:
 
 
 @pytest.fixture
-def run(
-    operations: Operations,
+def run(operations: Operations, command_line: Callable[..., Outcome]) -> Callable[..., Outcome]:
+    """Run a command line on operations that are replaced."""
+    return command_line
+
+
+@pytest.fixture
+def command_line(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Any,
