@@ -16,15 +16,14 @@ from freezer_osbrick.cloud.volumes import VolumeRecord
 from freezer_osbrick.device.volume_device import Device
 from freezer_osbrick.operations import report as reports
 from freezer_osbrick.operations.attach import attached
-from freezer_osbrick.operations.catalogue import matching
 from freezer_osbrick.operations.context import Context
 from freezer_osbrick.operations.levels import Levels
+from freezer_osbrick.operations.planning import Plan, plan
 from freezer_osbrick.operations.report import RunReport, VolumeReport
 from freezer_osbrick.pipeline.backup import Amounts, BackupWriter
 from freezer_osbrick.pipeline.progress import Listener, Progress
 from freezer_osbrick.repository import catalogue
 from freezer_osbrick.repository import format as form
-from freezer_osbrick.repository.catalogue import Backup
 from freezer_osbrick.repository.leases import Lease
 from freezer_osbrick.repository.manifest import Head, Manifest
 from freezer_osbrick.repository.repository import Repository
@@ -55,14 +54,6 @@ class BackupRequest:
         return Levels(
             self.incremental, self.max_level, self.always_level, self.restart_always_level
         )
-
-
-@dataclasses.dataclass(frozen=True)
-class _Plan:
-    """What a backup builds upon: none, or a parent."""
-
-    level: int
-    parent: Backup | None
 
 
 def backup(
@@ -129,26 +120,29 @@ class _VolumeBackup:
     def _store_under(
         self, lease: Lease, device: Device, record: VolumeRecord, frozen_at: int
     ) -> None:
-        plan = self._plan(record.id, frozen_at)
+        chosen = self._plan(record, frozen_at)
         try:
-            self._write(lease, device, record, frozen_at, plan)
+            self._write(lease, device, record, frozen_at, chosen)
         except (errors.Damaged, errors.BackupMissing) as error:
-            if plan.parent is None:
+            if chosen.parent is None:
                 raise
             # Damaged, or removed while it was in use. What the parent lacks must not be missing in
             # its successors too.
             self._report.notes.append(
-                f"A full backup was made, because backup {plan.parent.id} cannot be read: {error}"
+                f"A full backup was made, because backup {chosen.parent.id} cannot be read: {error}"
             )
             LOG.warning("Volume %s: %s", record.id, self._report.notes[-1])
-            self._write(lease, device, record, frozen_at, _Plan(level=0, parent=None))
+            self._write(lease, device, record, frozen_at, Plan(level=0, parent=None))
 
-    def _plan(self, volume_id: str, now: int) -> _Plan:
-        request = self._request
-        of_volume = catalogue.backups(self._repository, matching([volume_id]))
-        same_series = matching([volume_id], request.backup_name, request.hostname)
-        level = request.levels.next([backup for backup in of_volume if same_series(backup)], now)
-        return _Plan(level, of_volume[-1] if level else None)
+    def _plan(self, record: VolumeRecord, now: int) -> Plan:
+        return plan(
+            catalogue.backups(self._repository),
+            record,
+            self._request.levels,
+            backup_name=self._request.backup_name,
+            hostname=self._request.hostname,
+            now=now,
+        )
 
     def _write(
         self,
@@ -156,7 +150,7 @@ class _VolumeBackup:
         device: Device,
         record: VolumeRecord,
         frozen_at: int,
-        plan: _Plan,
+        plan: Plan,
     ) -> None:
         backup_id = os.urandom(form.OBJECT_ID_SIZE)
         settings = self._context.conf.osbrick
@@ -179,7 +173,7 @@ class _VolumeBackup:
         amounts = writer.run(head, before_commit=lease.confirm)
         self._tell_stored(backup_id, frozen_at, plan, amounts)
 
-    def _head(self, backup_id: bytes, record: VolumeRecord, frozen_at: int, plan: _Plan) -> Head:
+    def _head(self, backup_id: bytes, record: VolumeRecord, frozen_at: int, plan: Plan) -> Head:
         return {
             "backup": backup_id.hex(),
             "name": self._request.backup_name,
@@ -200,7 +194,7 @@ class _VolumeBackup:
         report.volume_type = record.volume_type
         report.size_gib = record.size_gib
 
-    def _tell_stored(self, backup_id: bytes, frozen_at: int, plan: _Plan, amounts: Amounts) -> None:
+    def _tell_stored(self, backup_id: bytes, frozen_at: int, plan: Plan, amounts: Amounts) -> None:
         report = self._report
         report.backup_id = backup_id.hex()
         report.time_stamp = frozen_at

@@ -19,6 +19,7 @@ from freezer_osbrick.pipeline.progress import Listener, Progress
 from freezer_osbrick.pipeline.restore import RestoreReader
 from freezer_osbrick.repository import catalogue
 from freezer_osbrick.repository.catalogue import Backup
+from freezer_osbrick.repository.leases import Lease
 from freezer_osbrick.repository.manifest import Manifest
 from freezer_osbrick.repository.repository import Repository
 
@@ -113,7 +114,8 @@ class _VolumeRestore:
         with context.ledger.start("restore") as run:
             self._progress.enter("snapshot")
             with self._target(run, record, existing, manifest.size) as volume_id:
-                self._fill(run, manifest, volume_id, existing)
+                with Lease(self._repository, "restore"):
+                    self._fill(run, manifest, volume_id, existing)
                 volumes.finish(
                     context.cloud, run, volume_id, existing or record, name=self._request.new_name
                 )
