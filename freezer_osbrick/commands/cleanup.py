@@ -7,7 +7,7 @@ import argparse
 from typing import Any
 
 from freezer_osbrick.commands import base
-from freezer_osbrick.commands.columns import Column
+from freezer_osbrick.commands.columns import Column, Sentence
 
 FAILED = 1
 
@@ -26,7 +26,7 @@ class Cleanup(base.OsbrickLister):
         Column("id", "ID"),
         Column("host", "Host"),
         Column("run", "Run", everyday=False),
-        Column("reason", "Reason", optional=True),
+        Column("reason", "Reason", Sentence, optional=True),
     )
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:

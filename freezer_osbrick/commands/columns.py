@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -18,6 +19,8 @@ from cliff import columns as cliff_columns
 from freezer_osbrick.commands import dates
 
 _PEOPLE = ("table",)
+_NOTHING: tuple[Any, ...] = (None, "", [])
+_SENTENCE_WIDTH = 56
 _ID_LENGTH = 12  # characters of a backup's id in a table
 
 
@@ -54,6 +57,14 @@ class Moment(Text):
 
     def human_readable(self) -> str:
         return "-" if self._value is None else dates.format_date(self._value)
+
+
+class Sentence(Text):
+    """A sentence, or several in a list: wrapped, so that ids keep their lines."""
+
+    def human_readable(self) -> str:
+        told = [self._value] if isinstance(self._value, str) else self._value or ()
+        return "\n".join(textwrap.fill(sentence, _SENTENCE_WIDTH) for sentence in told) or "-"
 
 
 class Nested(Text):
@@ -128,7 +139,7 @@ def format_bytes(count: float) -> str:
 def _in_table(column: Column, rows: Sequence[Mapping[str, Any]]) -> bool:
     if not column.everyday:
         return False
-    return not column.optional or any(row.get(column.field) for row in rows)
+    return not column.optional or any(row.get(column.field) not in _NOTHING for row in rows)
 
 
 def _whole(kind: type[Text] | None, value: Any) -> Text:

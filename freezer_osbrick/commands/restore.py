@@ -21,8 +21,8 @@ class Restore(transfer.TransferCommand):
 
     columns = (
         *transfer.OUTCOME,
-        Column("restored_volume_id", "Restored volume ID"),
-        Column("target", "Target"),
+        Column("restored_volume_id", "Restored volume ID", optional=True),
+        Column("target", "Target", optional=True),
         *transfer.byte_columns("bytes_written"),
         *transfer.byte_columns("bytes_read", "bytes_zero", "bytes_reused", everyday=False),
         transfer.SECONDS,

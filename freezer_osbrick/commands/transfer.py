@@ -8,7 +8,7 @@ import contextlib
 from typing import TYPE_CHECKING, Any
 
 from freezer_osbrick.commands import base, progress
-from freezer_osbrick.commands.columns import BackupId, Bytes, Column, Moment, Nested, Seconds
+from freezer_osbrick.commands.columns import BackupId, Bytes, Column, Moment, Seconds, Sentence
 
 if TYPE_CHECKING:
     from freezer_osbrick.operations.report import RunReport
@@ -23,18 +23,19 @@ OUTCOME = (
     Column("size_gib", "Size GiB", everyday=False),
     Column("state", "State"),
 )
-BACKUP = Column("backup_id", "Backup ID", BackupId)
-LEVEL = Column("level", "Level")
+BACKUP = Column("backup_id", "Backup ID", BackupId, optional=True)
+LEVEL = Column("level", "Level", optional=True)
 TIME = Column("time_stamp", "Time stamp", Moment, everyday=False)
 SECONDS = Column("seconds", "Seconds", Seconds)
-REASON = Column("reason", "Reason", optional=True)
-NOTES = Column("notes", "Notes", Nested, optional=True)
+REASON = Column("reason", "Reason", Sentence, optional=True)
+NOTES = Column("notes", "Notes", Sentence, optional=True)
 
 
 def byte_columns(*names: str, everyday: bool = True) -> tuple[Column, ...]:
     """Columns of byte counts, each titled after its field."""
     return tuple(
-        Column(name, name.replace("_", " ").capitalize(), Bytes, everyday) for name in names
+        Column(name, name.replace("_", " ").capitalize(), Bytes, everyday, optional=True)
+        for name in names
     )
 
 

@@ -52,6 +52,22 @@ def test_a_reason_shows_when_there_is_one() -> None:
     ]
 
 
+def test_nothing_was_read_is_told_and_not_known_is_not() -> None:
+    read = (columns.Column("read", "Read", columns.Bytes, optional=True),)
+    assert columns.table(read, [{"read": 0}], asked("table"))[0] == ["Read"]
+    assert columns.table(read, [{"read": None}], asked("table"))[0] == []
+
+
+def test_sentences_are_wrapped_for_people_only() -> None:
+    reason = "The quota of snapshots is used up: delete some, or ask for more, and try again."
+    told = columns.Sentence(reason)
+    assert str(told).replace("\n", " ") == reason
+    assert max(map(len, str(told).splitlines())) <= 56
+    assert told.machine_readable() == reason
+    assert str(columns.Sentence(["One.", "Two."])) == "One.\nTwo."
+    assert str(columns.Sentence(None)) == str(columns.Sentence([])) == "-"
+
+
 def test_programs_get_every_field_raw() -> None:
     names, rows = columns.table(COLUMNS, ROWS, asked("json"))
     assert names == ["volume_id", "size", "project_id", "reason"]
