@@ -114,7 +114,7 @@ class _VolumeRestore:
         with context.ledger.start("restore") as run:
             self._progress.enter("snapshot")
             with self._target(run, record, existing, manifest.size) as volume_id:
-                with Lease(self._repository, "restore"):
+                with Lease(self._repository, "restore", needed=False):
                     self._fill(run, manifest, volume_id, existing)
                 volumes.finish(
                     context.cloud, run, volume_id, existing or record, name=self._request.new_name

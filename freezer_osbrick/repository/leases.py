@@ -40,12 +40,15 @@ class Lease:
     them.
     """
 
-    def __init__(self, repository: Repository, purpose: str) -> None:
-        """:param purpose: a word for people: backup, restore, verify."""
+    def __init__(self, repository: Repository, purpose: str, *, needed: bool = True) -> None:
+        """:param purpose: a word for people: backup, restore, verify.
+        :param needed: False for who only reads: without room or right to hold a lease it goes on.
+        """
         self.id = uuid.uuid4().hex
         self.doomed: frozenset[bytes] = frozenset()
         self._store = repository.store
         self._purpose = purpose
+        self._needed = needed
         self._count = 0
         self._last = 0.0
         self._avoids: list[str] = []
@@ -56,7 +59,13 @@ class Lease:
     def __enter__(self) -> Lease:
         # First the lease, then the look at what is doomed: a list that appears after the look
         # finds the lease, which does not say that it avoids that list.
-        self._renew()
+        try:
+            self._renew()
+        except (errors.StoreAccessDenied, errors.StoreFull) as error:
+            if self._needed:
+                raise
+            LOG.warning("No lease is held, so that garbage collection may interfere: %s", error)
+            return self
         found = doomed_lists(self._store)
         self.doomed = frozenset(pack for packs in found.values() for pack in packs)
         self._avoids = sorted(found)
@@ -71,6 +80,8 @@ class Lease:
         traceback: TracebackType | None,
     ) -> None:
         self._ended.set()
+        if not self._count:
+            return
         self._thread.join()
         try:
             self._end()

@@ -185,6 +185,19 @@ def test_a_lease_without_the_right_to_delete(repo):
     assert not leases.leases(repo.store)
 
 
+@pytest.mark.parametrize("error", [errors.StoreAccessDenied, errors.StoreFull])
+def test_who_only_reads_goes_on_without_a_lease(repo, error):
+    def fault(verb, name):
+        if verb == "put":
+            raise error("No.")
+
+    repo.store.fault = fault
+    with leases.Lease(repo, "restore", needed=False):
+        pass
+    with pytest.raises(error), leases.Lease(repo, "backup"):
+        pass
+
+
 def test_a_damaged_manifest_stops_everything(repo):
     first, _ = backup(repo, MemoryDevice(mixed(CHUNK * 5, seed=1)))
     second, _ = backup(repo, MemoryDevice(mixed(CHUNK * 5, seed=2)))
