@@ -99,6 +99,27 @@ def delete(cloud: Cloud, volume_id: str, attachment_id: str) -> None:
         ) from error
 
 
+def clear(cloud: Cloud, run: Run, volume_id: str) -> None:
+    """Delete the attachments that a volume of this run still has: those that a signal or an error
+    kept from being used. Does nothing, and asks nobody, where the journal knows of none.
+
+    :raises errors.Leftovers: the host holds the volume, or one could not be deleted.
+    """
+    outstanding = run.outstanding
+    known = [found for found in outstanding.attachments.values() if found.volume_id == volume_id]
+    if any(found.connection_info is not None for found in known):
+        raise errors.Leftovers(
+            f"The volume {volume_id} could not be removed: this host still holds it."
+        )
+    if not known and volume_id not in outstanding.attaching:
+        return
+    for attachment in of_volume(cloud, volume_id):
+        delete(cloud, volume_id, attachment.id)
+    for found in known:
+        run.record("detached", attachment_id=found.id)
+    run.record("unattached", volume_id=volume_id)
+
+
 def of_volume(cloud: Cloud, volume_id: str) -> list[Any]:
     """The attachments of a volume; none if the volume is not there."""
     search: dict[str, Any] = {"volume_id": volume_id}

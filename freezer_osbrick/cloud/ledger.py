@@ -235,8 +235,12 @@ class Run(_Journal):
                 "Run %s leaves something behind; 'freezer-osbrick cleanup' removes it.", self.id
             )
             self.release()
-        else:
+            return
+        try:
             self.remove()
+        except errors.OsbrickError:
+            self.release()
+            raise
 
     def scratch(self) -> str:
         """A folder for this run's temporary files, made when asked for, removed at the end."""

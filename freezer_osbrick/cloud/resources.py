@@ -108,11 +108,8 @@ def create(
                 size_gib=size_gib,
             )
         except BaseException as error:
-            try:
-                remove(cloud, run, kind, resource.id, size_gib=size_gib)
-            except errors.OsbrickError as failure:
-                errors.annotate(error, str(failure))
-                raise error from failure
+            if not _removed(cloud, run, kind, resource, error):
+                raise
             if not isinstance(error, errors.ResourceFailed) or attempt == attempts:
                 raise
             LOG.warning("%s Trying again (%s of %s).", error, attempt, attempts - 1)
@@ -137,13 +134,7 @@ def remove_twins(cloud: Cloud, run: Run, kind: Kind, resource_id: str, *, size_g
         return
     for twin in kind.tagged(cloud, {tags_module.RUN: run.id, tags_module.TOKEN: token}):
         if twin.id != resource_id:
-            run.record(
-                "created",
-                resource=kind.name,
-                token=token,
-                id=twin.id,
-                project_id=cloud.project_id,
-            )
+            _record_created(cloud, run, kind, token, twin)
             remove(cloud, run, kind, twin.id, size_gib=size_gib)
 
 
@@ -176,13 +167,12 @@ def _request(
 ) -> Any:
     """One request for a resource, in the journal before and after."""
     tags = run.new_tags()
-    project_id = cloud.project_id
 
     def find() -> Any:
         found = kind.tagged(cloud, {tags_module.RUN: run.id, tags_module.TOKEN: tags.token})
         return found[0] if found else None
 
-    run.record("creating", resource=kind.name, token=tags.token, project_id=project_id)
+    run.record("creating", resource=kind.name, token=tags.token, project_id=cloud.project_id)
     try:
         resource, doubtful = cloud.create(f"create {what}", lambda: make(tags.to_metadata()), find)
     except errors.CloudUnavailable:
@@ -190,9 +180,11 @@ def _request(
     except errors.OsbrickError:
         run.record("abandoned", token=tags.token)
         raise
-    run.record(
-        "created", resource=kind.name, token=tags.token, id=resource.id, project_id=project_id
-    )
+    except BaseException as error:
+        # A signal while Cinder was at it.
+        _remove_by_token(cloud, run, kind, tags.token, error)
+        raise
+    _record_created(cloud, run, kind, tags.token, resource)
     if doubtful:
         run.doubtful[resource.id] = tags.token
     manager = kind.manager(cloud)
@@ -203,6 +195,41 @@ def _request(
         ),
     )
     return resource
+
+
+def _removed(cloud: Cloud, run: Run, kind: Kind, resource: Any, because: BaseException) -> bool:
+    """Remove a resource because of an error, and tell with the error if that fails."""
+    try:
+        remove(cloud, run, kind, resource.id, size_gib=resource.size)
+    except errors.OsbrickError as failure:
+        errors.annotate(because, f"Also: {failure}")
+        return False
+    return True
+
+
+def _remove_by_token(
+    cloud: Cloud, run: Run, kind: Kind, token: str, because: BaseException
+) -> None:
+    """Remove what a request made that was broken off. The journal keeps the token: Cinder may not
+    have got that far yet."""
+    try:
+        found = kind.tagged(cloud, {tags_module.RUN: run.id, tags_module.TOKEN: token})
+    except errors.OsbrickError as failure:
+        LOG.error("Also, while cleaning up: %s", failure)
+        return
+    for resource in found:
+        _record_created(cloud, run, kind, token, resource)
+        _removed(cloud, run, kind, resource, because)
+
+
+def _record_created(cloud: Cloud, run: Run, kind: Kind, token: str, resource: Any) -> None:
+    run.record(
+        "created",
+        resource=kind.name,
+        token=token,
+        id=resource.id,
+        project_id=cloud.project_id,
+    )
 
 
 def _delete_once(cloud: Cloud, kind: Kind, resource_id: str, size_gib: int) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from oslo_log import log as logging
 
 from freezer_osbrick import errors
-from freezer_osbrick.cloud import resources, volumes
+from freezer_osbrick.cloud import attachments, resources, volumes
 from freezer_osbrick.cloud.clients import Cloud
 from freezer_osbrick.cloud.ledger import Run
 from freezer_osbrick.cloud.unwinding import Unwinding
@@ -33,9 +33,9 @@ def frozen_clone(
     """
     with Unwinding() as unwinding:
         snapshot = _snapshot(cloud, run, record, purpose)
-        unwinding.push(_remover(cloud, run, resources.SNAPSHOT, snapshot))
+        unwinding.push(functools.partial(_remove_snapshot, cloud, run, snapshot))
         clone = _clone(cloud, run, record, snapshot, purpose)
-        unwinding.push(_remover(cloud, run, resources.VOLUME, clone))
+        unwinding.push(functools.partial(_remove_volume, cloud, run, clone))
         yield str(clone.id)
 
 
@@ -129,20 +129,23 @@ def _clone(cloud: Cloud, run: Run, record: VolumeRecord, snapshot: Any, purpose:
     )
 
 
-def _remover(cloud: Cloud, run: Run, kind: resources.Kind, resource: Any) -> Any:
-    return functools.partial(
-        resources.remove, cloud, run, kind, resource.id, size_gib=resource.size
-    )
+def _remove_snapshot(cloud: Cloud, run: Run, snapshot: Any) -> None:
+    resources.remove(cloud, run, resources.SNAPSHOT, snapshot.id, size_gib=snapshot.size)
+
+
+def _remove_volume(cloud: Cloud, run: Run, volume: Any) -> None:
+    attachments.clear(cloud, run, volume.id)
+    resources.remove(cloud, run, resources.VOLUME, volume.id, size_gib=volume.size)
 
 
 def _remove_unfinished(cloud: Cloud, run: Run, volume: Any) -> None:
     if volume.id in run.outstanding.resources:
-        resources.remove(cloud, run, resources.VOLUME, volume.id, size_gib=volume.size)
+        _remove_volume(cloud, run, volume)
 
 
 def _remove_or_keep(cloud: Cloud, run: Run, snapshot: Any) -> None:
     try:
-        resources.remove(cloud, run, resources.SNAPSHOT, snapshot.id, size_gib=snapshot.size)
+        _remove_snapshot(cloud, run, snapshot)
     except errors.Leftovers as error:
         LOG.warning(
             "%s It is kept: the restored volume may depend on it. "

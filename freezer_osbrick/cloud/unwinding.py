@@ -19,6 +19,9 @@ class Unwinding:
     The first error is the one that is raised: an error of the body, else the first of the steps.
     The later ones are logged and told with it. A step that fails never keeps the others from
     running.
+
+    An interrupt (Ctrl-C, a signal) during a step begins the step again, which steps must bear, and
+    is raised when all are done.
     """
 
     def __init__(self) -> None:
@@ -37,15 +40,22 @@ class Unwinding:
         traceback: TracebackType | None,
     ) -> None:
         first = error
+        interrupt: BaseException | None = None
         while self._steps:
-            step = self._steps.pop()
             try:
-                step()
+                self._steps[-1]()
             except Exception as failure:
                 if first is None:
                     first = failure
+                else:
+                    LOG.error("Also, while cleaning up: %s", failure)
+                    errors.annotate(first, f"Also: {failure}")
+            except BaseException as newest:
+                if interrupt is None:
+                    interrupt = newest
                     continue
-                LOG.error("Also, while cleaning up: %s", failure)
-                errors.annotate(first, f"Also: {failure}")
+            self._steps.pop()
+        if interrupt is not None and not isinstance(error, type(interrupt)):
+            raise interrupt
         if error is None and first is not None:
             raise first

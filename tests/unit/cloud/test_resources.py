@@ -10,7 +10,7 @@ import pytest
 from cinderclient import exceptions
 
 from freezer_osbrick import errors
-from freezer_osbrick.cloud import resources, staging, volumes
+from freezer_osbrick.cloud import attachments, resources, staging, volumes
 from freezer_osbrick.cloud.ledger import Ledger
 from freezer_osbrick.cloud.tags import MARK, RUN, Tags
 from freezer_osbrick.cloud.volumes import VolumeRecord
@@ -180,6 +180,71 @@ def test_a_volume_resized_meanwhile(cloud: FakeCloud, ledger: Ledger) -> None:
     with pytest.raises(errors.ResourceFailed, match="from 2 to 3 GiB"):
         stage(cloud, ledger, source)
     assert nothing_left(cloud, ledger, source)
+
+
+@pytest.mark.parametrize("kind", ["volumes", "volume_snapshots"])
+@pytest.mark.parametrize("when", ["fault", "lost"])
+def test_a_signal_while_cinder_creates(
+    cloud: FakeCloud, ledger: Ledger, source: VolumeRecord, kind: str, when: str
+) -> None:
+    manager = getattr(cloud.cinder, kind)
+
+    def signal(verb: str, resource: Any = None) -> None:
+        if verb == "create":
+            raise KeyboardInterrupt
+
+    setattr(manager, when, signal)
+    with pytest.raises(KeyboardInterrupt):
+        stage(cloud, ledger, source)
+    assert list(cloud.cinder.volumes.all) == [source.id]
+    assert not cloud.cinder.volume_snapshots.all
+    # Where nothing was found, Cinder may yet be at it: cleanup looks once more.
+    assert bool(ledger.runs()) is (when == "fault")
+
+
+def test_a_signal_while_waiting(cloud: FakeCloud, ledger: Ledger, source: VolumeRecord) -> None:
+    def signal(verb: str, resource: Any) -> None:
+        if verb == "get" and resource and resource.status == "creating":
+            resource.status = "available"
+            raise KeyboardInterrupt
+
+    cloud.cinder.volumes.after_create = ["creating"]
+    cloud.cinder.volumes.fault = signal
+    with pytest.raises(KeyboardInterrupt):
+        stage(cloud, ledger, source)
+    assert nothing_left(cloud, ledger, source)
+
+
+def test_an_attachment_that_a_signal_left(
+    cloud: FakeCloud, ledger: Ledger, source: VolumeRecord
+) -> None:
+    def signal(verb: str) -> None:
+        raise KeyboardInterrupt
+
+    cloud.cinder.attachments.lost = signal
+    with (
+        pytest.raises(KeyboardInterrupt),
+        ledger.start("backup") as run,
+        staging.frozen_clone(cloud, run, source) as clone_id,
+    ):
+        attachments.reserve(cloud, run, clone_id, writable=False)
+    assert not cloud.cinder.attachments.all
+    assert nothing_left(cloud, ledger, source)
+
+
+def test_a_volume_that_the_host_holds_is_not_waited_for(
+    cloud: FakeCloud, ledger: Ledger, source: VolumeRecord
+) -> None:
+    with (
+        pytest.raises(errors.Leftovers, match="this host still holds it"),
+        ledger.start("backup") as run,
+        staging.frozen_clone(cloud, run, source) as clone_id,
+    ):
+        attachment_id = attachments.reserve(cloud, run, clone_id, writable=False)
+        run.record("connecting", attachment_id=attachment_id, connection_info={})
+    assert "delete volume" not in cloud.cinder.verbs()
+    assert not cloud.cinder.volume_snapshots.all
+    assert len(ledger.runs()) == 1
 
 
 # -- deleting --------------------------------------------------------------------------------------

@@ -47,6 +47,38 @@ def test_the_first_of_several_steps_is_raised_and_the_others_run() -> None:
     assert str(caught.value) == "flush failed. Also: oops Also: snapshot stays."
 
 
+def test_an_interrupt_while_unwinding_ends_nothing_early() -> None:
+    log: list[str] = []
+    interrupts = [KeyboardInterrupt("first")]
+
+    def interrupted() -> None:
+        log.append("second")
+        if interrupts:
+            raise interrupts.pop()
+
+    with pytest.raises(KeyboardInterrupt, match="first"), Unwinding() as unwinding:
+        unwinding.push(step(log, "first"))
+        unwinding.push(interrupted)
+        unwinding.push(step(log, "third", ValueError("oops")))
+    assert log == ["third", "second", "second", "first"]
+
+
+def test_an_interrupt_outranks_an_error() -> None:
+    interrupts = [KeyboardInterrupt("later")]
+
+    def interrupted() -> None:
+        if interrupts:
+            raise interrupts.pop()
+
+    with pytest.raises(KeyboardInterrupt, match="later"), Unwinding() as unwinding:
+        unwinding.push(interrupted)
+        raise ZeroDivisionError
+    with pytest.raises(KeyboardInterrupt, match="body"), Unwinding() as unwinding:
+        interrupts.append(KeyboardInterrupt("later"))
+        unwinding.push(interrupted)
+        raise KeyboardInterrupt("body")
+
+
 def test_an_interrupt_unwinds_too() -> None:
     log: list[str] = []
     with pytest.raises(KeyboardInterrupt), Unwinding() as unwinding:
