@@ -120,7 +120,8 @@ def command_line(
 ) -> Iterator[Callable[..., Outcome]]:
     """Run a command line; no file of this user and no variable plays a part."""
     monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.delenv("FREEZER_OSBRICK_REPOSITORY", raising=False)
+    for variable in ("FREEZER_OSBRICK_REPOSITORY", "FREEZER_OSBRICK_KEY_FILE"):
+        monkeypatch.delenv(variable, raising=False)
     root = logging.getLogger()
     handlers, level = list(root.handlers), root.level
 
