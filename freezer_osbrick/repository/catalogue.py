@@ -12,6 +12,7 @@ from oslo_log import log
 
 from freezer_osbrick import errors
 from freezer_osbrick.repository import format as form
+from freezer_osbrick.repository import verifications
 from freezer_osbrick.repository.manifest import Head, read_head
 from freezer_osbrick.repository.repository import Repository
 
@@ -65,11 +66,25 @@ def backups(repository: Repository, condition: Condition | None = None) -> list[
 
     One whose manifest cannot be read is no backup: it is left out, and named in the log.
     """
+    found, unreadable = survey(repository)
+    for text, reason in unreadable.items():
+        LOG.warning("Manifest %s is passed over: %s", text, reason)
+    return [backup for backup in found if condition is None or condition(backup)]
+
+
+def survey(repository: Repository) -> tuple[list[Backup], dict[str, str]]:
+    """All backups, oldest first; and the manifests that cannot be read: id and what is wrong."""
     ids = _ids(repository)
     with futures.ThreadPoolExecutor(_READERS, thread_name_prefix="head") as executor:
         found = list(executor.map(lambda text: _read(repository, text), ids))
-    chosen = [backup for backup in found if backup and (condition is None or condition(backup))]
-    return sorted(chosen, key=lambda backup: (backup.time, backup.head["finished"], backup.id))
+    backups = [backup for backup in found if isinstance(backup, Backup)]
+    backups.sort(key=lambda backup: (backup.time, backup.head["finished"], backup.id))
+    unreadable = {
+        text: str(error)
+        for text, error in zip(ids, found, strict=True)
+        if isinstance(error, Exception)
+    }
+    return backups, unreadable
 
 
 def find(repository: Repository, id_or_prefix: str) -> Backup:
@@ -92,6 +107,7 @@ def find(repository: Repository, id_or_prefix: str) -> Backup:
 def remove(repository: Repository, backup: Backup) -> None:
     """Take the backup out of the catalogue. What only it used is freed by garbage collection."""
     repository.store.delete(form.manifest_name(bytes.fromhex(backup.id)))
+    verifications.forget(repository, backup.id)
 
 
 def _ids(repository: Repository) -> list[str]:
@@ -106,14 +122,13 @@ def _ids(repository: Repository) -> list[str]:
     return ids
 
 
-def _read(repository: Repository, text: str) -> Backup | None:
+def _read(repository: Repository, text: str) -> Backup | Exception | None:
     try:
         return _from_head(text, read_head(repository, bytes.fromhex(text)))
     except errors.BackupMissing:
         return None  # deleted while we were listing
     except (errors.Damaged, errors.UnknownFormat) as error:
-        LOG.warning("Manifest %s is passed over: %s", text, error)
-        return None
+        return error
 
 
 def _from_head(text: str, head: Head) -> Backup:

@@ -20,7 +20,13 @@ END_MAGIC = b"FZOB-END"
 KIND_BLOCKS = 1
 KIND_MAPS = 2
 KIND_MANIFEST = 3
-KIND_NAMES = {KIND_BLOCKS: "blocks", KIND_MAPS: "maps", KIND_MANIFEST: "manifests"}
+KIND_VERIFICATION = 4
+KIND_NAMES = {
+    KIND_BLOCKS: "blocks",
+    KIND_MAPS: "maps",
+    KIND_MANIFEST: "manifests",
+    KIND_VERIFICATION: "verifications",
+}
 
 OBJECT_ID_SIZE = 16
 ID_SIZE = 32
@@ -34,6 +40,7 @@ MANIFESTS = "manifests/"
 KEYS = "keys/"
 LEASES = "leases/"
 DOOMED = "doomed/"
+VERIFIED = "verified/"
 
 DEFAULT_BLOCK_SIZE = 64 * 1024
 DEFAULT_CHUNK_BLOCKS = 64
