@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The conformance suite of all stores, on real servers and through the wrappers."""
+
+import pytest
+
+from freezer_osbrick.store.retry import RetryingStore
+from freezer_osbrick.store.throttle import Bucket, ThrottledStore
+from tests.functional.stores.conftest import new_name
+from tests.unit.store.flaky import FlakyStore
+from tests.unit.store.test_conformance import *  # noqa: F403 (all tests of the suite)
+
+STORES = {
+    "swift": lambda server: server("swift_server").swift(new_name(), "a/prefix", create=True),
+    "s3": lambda server: server("swift_server").s3(new_name(), "a/prefix", create=True),
+    "wrapped": lambda server: RetryingStore(
+        FlakyStore(
+            ThrottledStore(
+                server("swift_server").swift(new_name(), create=True),
+                upload=Bucket(1 << 30),
+                download=Bucket(1 << 30),
+            )
+        ),
+        sleep=lambda seconds: None,
+    ),
+}
+
+
+@pytest.fixture(params=STORES)
+def store(request):
+    with STORES[request.param](request.getfixturevalue) as made:
+        yield made
+
+
+@pytest.fixture
+def clock_step():
+    """Dates in HTTP are whole seconds, and some servers round them up."""
+    return 2.0
