@@ -165,10 +165,18 @@ class WatchedStore(base.Store):
 
 
 class NullStore(MemoryStore):
-    """Keeps only small objects: for amounts of data that no memory would hold."""
+    """Keeps no packs: for amounts of data that no memory would hold.
+
+    :param delay: seconds that each pack takes.
+    """
+
+    def __init__(self, delay: float = 0.0) -> None:
+        super().__init__()
+        self.delay = delay
 
     def put(self, name: str, parts: Iterable[base.Buffer], *, replace: bool = False) -> int:
         if name.startswith("packs/"):
+            time.sleep(self.delay)
             return sum(len(memoryview(part).cast("B")) for part in parts)
         return super().put(name, parts, replace=replace)
 
