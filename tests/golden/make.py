@@ -24,7 +24,7 @@ from tests.unit.fakes import MemoryDevice
 
 BLOCK, CHUNK_BLOCKS = 4096, 8
 CHUNK = BLOCK * CHUNK_BLOCKS
-SECRET = b"golden secret\n"
+SECRET = b"golden secret"
 BEGAN = 1_800_000_000
 
 
@@ -125,7 +125,7 @@ def main(folder):
         json.dump(expected, file, indent=1)
         file.write("\n")
     with open(os.path.join(folder, "key-file"), "wb") as file:
-        file.write(SECRET)
+        file.write(SECRET + b"\n")
 
 
 if __name__ == "__main__":

@@ -178,5 +178,8 @@ class Reader:
 if __name__ == "__main__":
     if len(sys.argv) not in (4, 5):
         sys.exit(__doc__)
-    key_secret = open(sys.argv[4], "rb").read() if len(sys.argv) == 5 else None
+    key_secret = None
+    if len(sys.argv) == 5:
+        with open(sys.argv[4], "rb") as key_file:
+            key_secret = key_file.read().removesuffix(b"\n").removesuffix(b"\r")
     Reader(sys.argv[1], key_secret).restore(sys.argv[2], sys.argv[3])

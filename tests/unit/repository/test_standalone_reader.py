@@ -23,7 +23,7 @@ from tests.unit.repository import standalone_reader
 READER = pathlib.Path(standalone_reader.__file__)
 GOLDEN = pathlib.Path(__file__).parents[2] / "golden" / "v1"
 EXPECTED = json.loads((GOLDEN / "expected.json").read_text())
-SECRET = (GOLDEN / "key-file").read_bytes()
+SECRET = (GOLDEN / "key-file").read_bytes().removesuffix(b"\n")
 
 golden = pytest.mark.parametrize(
     ("kind", "backup_id"), [(kind, backup_id) for kind in EXPECTED for backup_id in EXPECTED[kind]]
@@ -126,7 +126,7 @@ def test_the_golden_sealed_repository_keeps_its_secrets():
     with pytest.raises(errors.WrongKey):
         repository.open_repository(store)
     with pytest.raises(errors.WrongKey):
-        repository.open_repository(store, secret=SECRET.strip())
+        repository.open_repository(store, secret=SECRET + b"\n")
     stored = b"".join(store.get(info.name) for info in store.list(""))
     for told in (b"freezer freezer", b"nightly", b"backup-1", b"00000000-0000"):
         assert told not in stored
