@@ -14,7 +14,7 @@ from freezer_osbrick.pipeline import workers
 from freezer_osbrick.pipeline.progress import Progress
 from freezer_osbrick.pipeline.scan import ChunkBuffer
 from freezer_osbrick.repository import format as form
-from freezer_osbrick.repository import packs, ranges
+from freezer_osbrick.repository import blocks, packs, ranges
 from freezer_osbrick.repository.chunkmap import ChunkMap
 from freezer_osbrick.repository.manifest import Manifest
 from freezer_osbrick.repository.maps import MapReader
@@ -118,14 +118,14 @@ class RestoreReader:
     ) -> None:
         amounts = Amounts()
         lacking: list[ranges.Wanted] = []
-        blocks: list[_Block] = []
+        wanted: list[_Block] = []
         chunk_size, size = self._repository.chunk_size, self._device.size
         first = window * WINDOW
         last = min(first + WINDOW, self._repository.chunk_count(size))
         for index in range(first, last):
-            self._chunk(index, buffer, lacking, blocks, amounts)
+            self._chunk(index, buffer, lacking, wanted, amounts)
         for run in ranges.runs(lacking):
-            self._restore_run(run, blocks, decompressor, amounts)
+            self._restore_run(run, wanted, decompressor, amounts)
         with self._lock:
             for field in dataclasses.fields(Amounts):
                 total = getattr(self._amounts, field.name) + getattr(amounts, field.name)
@@ -137,7 +137,7 @@ class RestoreReader:
         index: int,
         buffer: ChunkBuffer,
         lacking: list[ranges.Wanted],
-        blocks: list[_Block],
+        wanted: list[_Block],
         amounts: Amounts,
     ) -> None:
         """Put the zeros of a chunk in place and list the blocks that the device lacks."""
@@ -170,7 +170,7 @@ class RestoreReader:
         except errors.Damaged as error:
             self._lose(offset, length, str(error))
             return
-        self._blocks(chunk_map, offset, length, present, buffer, lacking, blocks, amounts)
+        self._blocks(chunk_map, offset, length, present, buffer, lacking, wanted, amounts)
 
     def _blocks(
         self,
@@ -180,7 +180,7 @@ class RestoreReader:
         present: bytes,
         buffer: ChunkBuffer,
         lacking: list[ranges.Wanted],
-        blocks: list[_Block],
+        wanted: list[_Block],
         amounts: Amounts,
     ) -> None:
         block_size = self._repository.block_size
@@ -202,33 +202,39 @@ class RestoreReader:
                 self._lose(chunk_offset + start, size, "A chunk map contradicts itself.")
             else:
                 place = chunk_map.offsets[index], chunk_map.lengths[index]
-                lacking.append(ranges.Wanted(pack, *place, len(blocks)))
-                blocks.append(_Block(block_id, chunk_offset + start, size))
+                lacking.append(ranges.Wanted(pack, *place, len(wanted)))
+                wanted.append(_Block(block_id, chunk_offset + start, size))
         for start, length in _merge(zeros):
             self._make_zeros(start, length, buffer, amounts)
 
     def _restore_run(
         self,
         run: ranges.Run,
-        blocks: list[_Block],
+        wanted: list[_Block],
         decompressor: zstandard.ZstdDecompressor,
         amounts: Amounts,
     ) -> None:
         """Fetch a run of boxes and write their blocks, neighbours together."""
-        try:
-            data = packs.read_run(self._repository, run)
-        except (errors.ObjectMissing, errors.Damaged) as error:
-            for piece in run.pieces:
-                self._lose(blocks[piece.target].offset, blocks[piece.target].size, str(error))
-            return
-        amounts.fetched += len(data)
         pending: list[bytes | memoryview] = []
         begin = end = -1
-        for piece in sorted(run.pieces, key=lambda piece: blocks[piece.target].offset):
-            block = blocks[piece.target]
-            start = piece.offset - run.offset
+        boxes = sorted(
+            packs.fetch(self._repository, run), key=lambda pair: wanted[pair[0].target].offset
+        )
+        for piece, box in boxes:
+            block = wanted[piece.target]
             try:
-                content = self._open(piece, block, data[start : start + piece.length], decompressor)
+                if isinstance(box, errors.Damaged):
+                    raise box
+                amounts.fetched += len(box)
+                content = blocks.open_block(
+                    self._repository,
+                    piece.pack,
+                    piece.offset,
+                    box,
+                    block.id,
+                    block.size,
+                    decompressor,
+                )
             except errors.Damaged as error:
                 self._lose(block.offset, block.size, str(error))
                 continue
@@ -244,30 +250,6 @@ class RestoreReader:
             data = b"".join(contents) if len(contents) > 1 else contents[0]
             self._device.write(offset, data)
             amounts.written += len(data)
-
-    def _open(
-        self,
-        piece: ranges.Wanted,
-        block: _Block,
-        box: memoryview,
-        decompressor: zstandard.ZstdDecompressor,
-    ) -> bytes | memoryview:
-        """The block's content, proved by its id."""
-        data = packs.open_box(
-            self._repository, form.KIND_BLOCKS, piece.pack, piece.offset, box, block.id
-        )
-        where = f"in object {form.pack_name(piece.pack)} at byte {piece.offset}"
-        if piece.length - TAG_SIZE != block.size:
-            # A block is kept compressed exactly where that made it shorter.
-            try:
-                if zstandard.frame_content_size(data) != block.size:
-                    raise errors.Damaged(f"A block {where} has another size than it should.")
-                data = decompressor.decompress(data, max_output_size=block.size)
-            except zstandard.ZstdError as error:
-                raise errors.Damaged(f"A block {where} cannot be decompressed: {error}.") from None
-        if len(data) != block.size or self._repository.ids.block(data) != block.id:
-            raise errors.Damaged(f"A block {where} is not the one that was backed up.")
-        return data if isinstance(data, bytes) else memoryview(data)
 
     def _make_zeros(self, offset: int, length: int, buffer: ChunkBuffer, amounts: Amounts) -> None:
         """Prove that the range reads as zeros, or make it so. A new volume is not assumed to be

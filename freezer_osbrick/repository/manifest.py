@@ -77,7 +77,10 @@ Head = dict[str, Any]
 
 
 class Manifest:
-    """A stored manifest, opened for reading. Safe for several threads."""
+    """A stored manifest, opened for reading. Safe for several threads.
+
+    :ivar object_id: 16 bytes, another one whenever the manifest is written anew.
+    """
 
     def __init__(self, repository: Repository, backup_id: bytes) -> None:
         """:raises errors.BackupMissing: there is no such backup.
@@ -85,7 +88,7 @@ class Manifest:
         self._repository = repository
         self.backup_id = backup_id
         self._name = form.manifest_name(backup_id)
-        self.head, self._object_id, head_length, index_length = _read_start(repository, backup_id)
+        self.head, self.object_id, head_length, index_length = _read_start(repository, backup_id)
         self.size: int = self.head["size"]
         self.chunk_count = repository.chunk_count(self.size)
         start = form.HEADER.size + _LENGTHS.size + head_length
@@ -155,7 +158,7 @@ class Manifest:
             raise errors.BackupMissing(f"There is no backup {self.backup_id.hex()}.") from None
 
     def _open(self, position: int, box: bytes) -> Buffer:
-        return _open_box(self._repository, self._name, self._object_id, position, box)
+        return _open_box(self._repository, self._name, self.object_id, position, box)
 
 
 def read_head(repository: Repository, backup_id: bytes) -> Head:
@@ -223,11 +226,12 @@ class ManifestWriter:
             if not self._missing[number]:
                 self._close_segment(number)
 
-    def store(self, head: Head, sizes: dict[bytes, int]) -> int:
+    def store(self, head: Head, sizes: dict[bytes, int], *, replace: bool = False) -> int:
         """Put the manifest; the backup exists from then on.
 
         :param head: what a listing shows; ``packs`` and ``size`` are for the caller to have right.
         :param sizes: bytes of the packs that this backup wrote, by id.
+        :param replace: put it in the place of the backup's present manifest.
         :returns: bytes of the manifest.
         """
         if self._open_segments or len(self._places) != -(-self._chunk_count // SEGMENT_CHUNKS):
@@ -242,7 +246,8 @@ class ManifestWriter:
         ]
 
         parts = _Parts([*start, *head_box, *index_box], self._spool, self._places)
-        return self._repository.store.put(form.manifest_name(self._backup_id), parts)
+        name = form.manifest_name(self._backup_id)
+        return self._repository.store.put(name, parts, replace=replace)
 
     def close(self) -> None:
         self._spool.close()

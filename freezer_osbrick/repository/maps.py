@@ -26,7 +26,7 @@ class MapReader:
     def __init__(self, repository: Repository, manifest: Manifest) -> None:
         self._repository = repository
         self._manifest = manifest
-        self._windows: OrderedDict[int, dict[int, memoryview | errors.OsbrickError]] = OrderedDict()
+        self._windows: OrderedDict[int, dict[int, memoryview | errors.Damaged]] = OrderedDict()
         self._lock = threading.Lock()
 
     def load(self, index: int) -> ChunkMap:
@@ -37,19 +37,9 @@ class MapReader:
         entry = self._manifest.entry(index)
         with self._lock:
             box = self._window(index // WINDOW)[index]
-        if isinstance(box, errors.OsbrickError):
-            raise box
-        repository = self._repository
-        data = packs.open_box(
-            repository, form.KIND_MAPS, entry.pack, entry.offset, box, entry.chunk_id
-        )
-        most = chunkmap.largest(repository.chunk_blocks)
-        loaded = chunkmap.decode(form.decompress(data, most), repository.chunk_blocks)
-        if repository.ids.chunk(loaded.ids) != entry.chunk_id:
-            raise errors.Damaged(f"The map of chunk {index} belongs to another chunk.")
-        return loaded
+        return open_map(self._repository, entry, box)
 
-    def _window(self, number: int) -> dict[int, memoryview | errors.OsbrickError]:
+    def _window(self, number: int) -> dict[int, memoryview | errors.Damaged]:
         if number in self._windows:
             self._windows.move_to_end(number)
             return self._windows[number]
@@ -61,24 +51,33 @@ class MapReader:
             self._windows.popitem(last=False)
         return boxes
 
-    def _fetch(self, entries: dict[int, Entry]) -> dict[int, memoryview | errors.OsbrickError]:
+    def _fetch(self, entries: dict[int, Entry]) -> dict[int, memoryview | errors.Damaged]:
         wanted = [
             ranges.Wanted(entry.pack, entry.offset, entry.length, index)
             for index, entry in entries.items()
             if not entry.zeros
         ]
-        boxes: dict[int, memoryview | errors.OsbrickError] = {}
+        boxes: dict[int, memoryview | errors.Damaged] = {}
         for run in ranges.runs(wanted):
-            try:
-                data = packs.read_run(self._repository, run)
-            except (errors.ObjectMissing, errors.Damaged) as error:
-                boxes.update(dict.fromkeys((p.target for p in run.pieces), _unreadable(error)))
-                continue
-            for piece in run.pieces:
-                start = piece.offset - run.offset
-                boxes[piece.target] = data[start : start + piece.length]
+            for piece, box in packs.fetch(self._repository, run):
+                boxes[piece.target] = box
         return boxes
 
 
-def _unreadable(error: errors.OsbrickError) -> errors.Damaged:
-    return errors.Damaged(f"A chunk map cannot be read: {error}")
+def open_map(repository: Repository, entry: Entry, box: memoryview | errors.Damaged) -> ChunkMap:
+    """The map of a chunk, proved by the chunk's id.
+
+    :param box: as :func:`packs.fetch` gave it.
+    :raises errors.Damaged: it cannot be read.
+    """
+    if isinstance(box, errors.Damaged):
+        raise errors.Damaged(f"A chunk map cannot be read: {box}")
+    data = packs.open_box(repository, form.KIND_MAPS, entry.pack, entry.offset, box, entry.chunk_id)
+    most = chunkmap.largest(repository.chunk_blocks)
+    loaded = chunkmap.decode(form.decompress(data, most), repository.chunk_blocks)
+    if repository.ids.chunk(loaded.ids) != entry.chunk_id:
+        raise errors.Damaged(
+            f"The chunk map in object {form.pack_name(entry.pack)} at byte {entry.offset} belongs"
+            " to another chunk."
+        )
+    return loaded

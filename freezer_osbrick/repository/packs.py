@@ -10,12 +10,12 @@ from __future__ import annotations
 import os
 import struct
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent import futures
 
 from freezer_osbrick import errors
 from freezer_osbrick.repository import format as form
-from freezer_osbrick.repository.ranges import Run
+from freezer_osbrick.repository.ranges import Run, Wanted
 from freezer_osbrick.repository.repository import Repository
 from freezer_osbrick.repository.sealing import TAG_SIZE
 from freezer_osbrick.store.base import Buffer
@@ -170,10 +170,30 @@ class _OpenPack:
         return length
 
 
-def read_run(repository: Repository, run: Run) -> memoryview:
-    """The bytes of a run."""
-    name = form.pack_name(run.pack)
-    return memoryview(repository.store.get(name, run.offset, run.length))
+def fetch(repository: Repository, run: Run) -> Iterator[tuple[Wanted, memoryview | errors.Damaged]]:
+    """The pieces of a run, each with its bytes or with what is wrong.
+
+    Where the run cannot be read as a whole, because its pack is shorter than it should be, each
+    piece is tried by itself, so that only what is lost counts as lost.
+    """
+    store, name = repository.store, form.pack_name(run.pack)
+    try:
+        data = memoryview(store.get(name, run.offset, run.length))
+    except errors.ObjectMissing:
+        missing = errors.Damaged(f"Object {name} is missing.")
+        for piece in run.pieces:
+            yield piece, missing
+        return
+    except errors.Damaged as error:
+        if len(run.pieces) == 1:
+            yield run.pieces[0], error
+            return
+        for piece in run.pieces:
+            yield from fetch(repository, Run(run.pack, piece.offset, piece.length, [piece]))
+        return
+    for piece in run.pieces:
+        start = piece.offset - run.offset
+        yield piece, data[start : start + piece.length]
 
 
 def open_box(
