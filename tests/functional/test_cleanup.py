@@ -144,6 +144,14 @@ def test_a_living_run_is_left_alone(bench: Workbench) -> None:
     assert bench.leftovers() == {}
 
 
+def test_ctrl_c_leaves_nothing_to_clean_up(bench: Workbench) -> None:
+    child = start(bench, stderr=subprocess.DEVNULL)
+    child.send_signal(signal.SIGINT)
+    child.wait()
+    end(child)
+    assert bench.leftovers() == {}
+
+
 def test_strangers_are_left_alone(bench: Workbench) -> None:
     """Volumes without our tags, and with tags that are not whole."""
     bench.volume(name="freezer-osbrick backup of something")

@@ -7,8 +7,7 @@ import time
 import pytest
 
 from freezer_osbrick.cloud.ledger import Ledger
-
-from .fake_cinder import FakeCloud
+from tests.unit.cloud.fake_cinder import FakeCloud
 
 
 @pytest.fixture

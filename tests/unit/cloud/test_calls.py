@@ -9,8 +9,7 @@ from keystoneauth1 import exceptions as keystone
 
 from freezer_osbrick import errors
 from freezer_osbrick.cloud.calls import Calls
-
-from .fake_cinder import server_error
+from tests.unit.cloud.fake_cinder import server_error
 
 
 @pytest.fixture

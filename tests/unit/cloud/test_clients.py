@@ -11,8 +11,7 @@ from keystoneauth1 import exceptions as keystone
 
 from freezer_osbrick import errors
 from freezer_osbrick.cloud.clients import Cloud
-
-from .fake_cinder import configuration
+from tests.unit.cloud.fake_cinder import configuration
 
 
 class Session:

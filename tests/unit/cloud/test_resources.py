@@ -14,8 +14,7 @@ from freezer_osbrick.cloud import attachments, resources, staging, volumes
 from freezer_osbrick.cloud.ledger import Ledger
 from freezer_osbrick.cloud.tags import MARK, RUN, Tags
 from freezer_osbrick.cloud.volumes import VolumeRecord
-
-from .fake_cinder import FakeCloud, Resource, server_error
+from tests.unit.cloud.fake_cinder import FakeCloud, Resource, server_error
 
 pytestmark = pytest.mark.usefixtures("sleeps")
 

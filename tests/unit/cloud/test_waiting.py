@@ -8,8 +8,7 @@ import pytest
 
 from freezer_osbrick import errors
 from freezer_osbrick.cloud import waiting
-
-from .fake_cinder import FakeCloud, Resource
+from tests.unit.cloud.fake_cinder import FakeCloud, Resource
 
 
 def wait(cloud: FakeCloud, states: list[str], size_gib: int = 1) -> Any:

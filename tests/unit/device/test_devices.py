@@ -16,8 +16,7 @@ import pytest
 
 from freezer_osbrick import errors
 from freezer_osbrick.device import Device, open_device, path_device
-
-from .conftest import MIB, SIZE, FakeHandle, FakeImage
+from tests.unit.device.conftest import MIB, SIZE, FakeHandle, FakeImage
 
 Opener = Callable[..., Device]
 

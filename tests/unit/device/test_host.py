@@ -14,8 +14,7 @@ from oslo_config import cfg
 
 from freezer_osbrick import errors
 from freezer_osbrick.device import Host, host
-
-from .conftest import SIZE
+from tests.unit.device.conftest import SIZE
 
 CHECKOUT = pathlib.Path(__file__).resolve().parents[3]
 

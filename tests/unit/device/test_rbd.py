@@ -13,8 +13,7 @@ from oslo_config import cfg
 
 from freezer_osbrick import errors
 from freezer_osbrick.device import Host, open_device, rbd
-
-from .conftest import SIZE, FakeImage
+from tests.unit.device.conftest import SIZE, FakeImage
 
 CONNECTION = {
     "driver_volume_type": "rbd",

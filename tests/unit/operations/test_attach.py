@@ -15,8 +15,7 @@ from freezer_osbrick.device import Device
 from freezer_osbrick.device.path_device import PathDevice
 from freezer_osbrick.operations.attach import attached
 from tests.unit.cloud.fake_cinder import FakeCloud, server_error
-
-from .fake_host import FakeHost
+from tests.unit.operations.fake_host import FakeHost
 
 UP = ["create attachment", "update attachment", "connect host", "complete attachment"]
 DOWN = ["disconnect host", "delete attachment"]

@@ -17,8 +17,7 @@ from freezer_osbrick.cloud.tags import EXPIRES, MARK
 from freezer_osbrick.cloud.volumes import VolumeRecord
 from freezer_osbrick.operations.cleanup import CleanupReport, cleanup
 from tests.unit.cloud.fake_cinder import FakeCloud, Resource
-
-from .fake_host import FakeHost
+from tests.unit.operations.fake_host import FakeHost
 
 
 class Bench:
