@@ -67,6 +67,11 @@ class Demo:
             self._agent = Agent(self.cloud, self.folder)
         return self._agent
 
+    @property
+    def mounts(self) -> bool:
+        """Whether volumes are block devices, so that their file systems can be mounted."""
+        return bool(self.cloud.state.settings.get("attach") == "loop")
+
     # -- the steps
 
     def play(self) -> None:
@@ -90,13 +95,20 @@ class Demo:
         restored.append(self.restore(data, data.sums[0], "clone", "restore by date, the full",
                                      date.strftime("%Y-%m-%dT%H:%M:%SZ")))
         for device, volume in zip(restored, (data, archive, data), strict=True):
-            words = proof.check_file_system(device, volume.kind, self.folder)
+            words = proof.check_file_system(device, volume.kind)
+            if self.mounts:
+                words += "; " + proof.read_files(device, volume.kind, self.folder / "restored")
             self.say(f"restored {volume.name} ({volume.kind}): {words}")
         data.guest.leave()
 
     def bring_up(self) -> None:
         self.say(f"bringing the cloud up (its Python environment: {self.venv})")
         lifecycle.up(self.cloud.state, self.venv, None, False, lambda line: self.say("  " + line))
+        if self.mounts:
+            self.say("as root: volumes are loop devices, and servers mount their file systems")
+        else:
+            why = "no loop devices here" if system.is_root() else "not root"
+            self.say(f"{why}: volumes are file paths, not block devices, and nothing is mounted")
 
     def make_volumes(self) -> tuple[Volume, Volume]:
         data = self._make("server-data", "ext4", 0)
@@ -110,7 +122,8 @@ class Demo:
         made = self.cloud.create_volume(1, name=name, description="of the demo",
                                         metadata={"file_system": kind})
         device = self.cloud.pretend_server(made["id"])["device"]
-        using = guest.guest(device, kind, self.folder / name)
+        user = guest.MountedGuest if self.mounts else guest.FileGuest
+        using = user(device, kind, self.folder / name)
         self.guests.append(using)
         files = guest.real_files(FILES_BYTES, turn)
         using.fill(files, RANDOM_BYTES)
@@ -234,13 +247,9 @@ class Demo:
 def _introduce(folder: pathlib.Path) -> None:
     print("freezer_osbrick backs up and restores two volumes of a cloud of its own. This takes\n"
           "some four minutes, the first time two more.")
-    if system.is_root():
-        print("It runs as root: volumes are attached as loop devices, their file systems mounted.")
-    else:
-        print("It runs as a plain user: volumes are attached as file paths, not as block devices,\n"
-              "and no file system is mounted.")
-    print("It needs the Debian packages python3-venv, e2fsprogs and xfsprogs (root lets apt-get "
-          f"install what is missing),\nand {SPACE // 10**9} GB in {folder}.", flush=True)
+    print("It needs the Debian packages python3-venv, e2fsprogs and xfsprogs (what is missing is\n"
+          f"installed by apt-get where this runs as root), and {SPACE // 10**9} GB in {folder}.",
+          flush=True)
 
 
 def _explain_keep(demo: Demo) -> None:

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a server's guest does with its volume: a file system, real files, and steady writing.
 
-Root mounts the file system as a guest would. A plain user cannot: there the file system is made
-with the files in it, over seven eighths of the volume, and the guest writes to the rest.
+Where volumes are block devices, root mounts the file system as a guest would. Where they are files
+nothing can be mounted: the file system is made with the files in it, over seven eighths of the
+volume, and the guest writes to the rest.
 """
 
 from __future__ import annotations
@@ -130,7 +131,7 @@ class Guest(abc.ABC):
 
 
 class MountedGuest(Guest):
-    """Root's: the file system is mounted."""
+    """The volume is a block device, and its file system is mounted."""
 
     RANDOM_FILE = "random data"
 
@@ -189,7 +190,7 @@ class MountedGuest(Guest):
 
 
 class FileGuest(Guest):
-    """A plain user's: the volume is a file, and nothing is mounted."""
+    """The volume is a file, and nothing is mounted."""
 
     def fill(self, files: Sequence[pathlib.Path], random_bytes: int) -> None:
         size = os.path.getsize(self.device)
@@ -266,8 +267,3 @@ def _entries(folder: dict[str, object]) -> Iterator[str]:
             yield "$"
         else:
             yield f"{name} ---644 0 0 {entry}"
-
-
-def guest(device: str, kind: str, folder: pathlib.Path) -> Guest:
-    """The guest that this user can be."""
-    return (MountedGuest if system.is_root() else FileGuest)(device, kind, folder)

@@ -8,7 +8,7 @@ import pathlib
 import time
 from collections.abc import Callable
 
-from . import ceph, configuration, pool, seeding, servers, virtualenv
+from . import ceph, configuration, loop, pool, seeding, servers, virtualenv
 from .errors import CloudError
 from .process import Service
 from .rest import answers
@@ -21,9 +21,9 @@ Say = Callable[[str], None]
 def up(state: State, venv: pathlib.Path, attach: str | None, with_ceph: bool, say: Say) -> None:
     """Bring the cloud up, or whatever part of it is down.
 
-    ``attach`` is ``loop``, ``file`` or None for what it was (loop devices as root, else file
-    paths). ``with_ceph`` adds a Ceph backend, which the cloud keeps from then on. What runs,
-    answers and has the configuration it should have is left alone.
+    ``attach`` is ``loop``, ``file`` or None for what it was (loop devices where root has them,
+    else file paths). ``with_ceph`` adds a Ceph backend, which the cloud keeps from then on. What
+    runs, answers and has the configuration it should have is left alone.
     """
     began = time.monotonic()
     python = virtualenv.ensure(venv, say)
@@ -58,7 +58,7 @@ def up(state: State, venv: pathlib.Path, attach: str | None, with_ceph: bool, sa
 
 
 def _attach_kind(before: str | None, wanted: str | None) -> str:
-    kind = wanted or before or ("loop" if os.geteuid() == 0 else "file")
+    kind = wanted or before or ("loop" if loop.usable() else "file")
     if kind == "loop" and os.geteuid() != 0:
         raise CloudError("only root can attach loop devices; use --attach file")
     return kind

@@ -21,6 +21,15 @@ def _losetup(*arguments: str) -> str:
     return done.stdout.strip()
 
 
+def usable() -> bool:
+    """Whether there are loop devices for us: not for a plain user, nor in a plain container."""
+    try:
+        _losetup("--find")
+    except (LoopError, OSError):
+        return False
+    return os.geteuid() == 0
+
+
 def devices() -> dict[str, str]:
     """All loop devices in use: ``/dev/loopN`` → path of the file behind it."""
     found = {}
