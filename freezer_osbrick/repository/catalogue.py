@@ -138,6 +138,8 @@ def _from_head(text: str, head: Head) -> Backup:
                 raise TypeError(f"{key} is {head[key]!r}")
         if not isinstance(head["volume"]["id"], str):
             raise TypeError("the volume has no id")
+        if not isinstance(head["bytes"]["stored"], int):
+            raise TypeError("it does not say how many bytes were stored")
         return Backup(id=text, time=int(head["time"]), size=head["size"], head=head)
     except form.UNREADABLE_JSON as error:
         what = form.told(error)

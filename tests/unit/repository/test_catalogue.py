@@ -165,7 +165,7 @@ def test_forged_heads_end_no_listing(repo, field, value):
         assert isinstance(backup.time, int) and isinstance(backup.level, int)
         assert isinstance(backup.volume_id, str)
         assert backup.head["name"] is None or isinstance(backup.head["name"], str)
-    if value is ... or isinstance(value, list | bool):
+    if value is ... or isinstance(value, list | bool) or (field, value) == ("bytes", {}):
         assert found == [good]
         with pytest.raises(errors.Damaged):
             catalogue.find(repo, "0202")
