@@ -61,9 +61,7 @@ class LocalStore(base.Store):
                 if replace:
                     os.replace(unfinished, path)
                 else:
-                    # link, not rename: it fails when the name is taken, so that of two puts one
-                    # wins.
-                    os.link(unfinished, path)
+                    _link(unfinished, path)
             finally:
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(unfinished)
@@ -221,6 +219,24 @@ def _write_batch(descriptor: int, batch: list[memoryview]) -> None:
         batch = batch[done:]
         if batch and written:
             batch[0] = batch[0][written:]
+
+
+def _link(unfinished: str, path: str) -> None:
+    """Give the file its name. Not by renaming: this fails when the name is taken, so that of two
+    puts one wins."""
+    try:
+        os.link(unfinished, path)
+    except FileExistsError:
+        # NFS asks again when an answer is lost: then it is our own link that is in the way.
+        if not os.path.samefile(unfinished, path):
+            raise
+    except OSError as error:
+        if error.errno in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS):
+            raise errors.StoreError(
+                f"The file system at {os.path.dirname(path)} makes no hard links, which a"
+                " repository needs."
+            ) from error
+        raise
 
 
 def _sync_folder(folder: str) -> None:

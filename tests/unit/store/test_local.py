@@ -113,6 +113,32 @@ def test_a_put_whose_unfinished_file_was_swept_fails_and_harms_nothing(store):
     assert files(store) == []
 
 
+def test_a_link_whose_answer_was_lost(store, monkeypatch):
+    """NFS repeats the request, and is told that the name exists: by then it is ours."""
+    link = os.link
+
+    def repeated(source, target):
+        link(source, target)
+        raise FileExistsError(errno.EEXIST, "File exists")
+
+    monkeypatch.setattr(os, "link", repeated)
+    assert store.put("config", [b"ours"]) == 4
+    assert files(store) == ["config"]
+    monkeypatch.setattr(os, "link", link)
+    with pytest.raises(errors.ObjectExists):
+        store.put("config", [b"another"])
+
+
+def test_a_file_system_without_links(store, monkeypatch):
+    def refused(source, target):
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refused)
+    with pytest.raises(errors.StoreError, match="makes no hard links"):
+        store.put("config", [b"x"])
+    assert files(store) == []
+
+
 def test_every_folder_on_the_way_is_durable(store, monkeypatch):
     """A power cut after the put must not take a folder away that the put made."""
     synced = []
