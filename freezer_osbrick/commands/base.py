@@ -74,7 +74,7 @@ class OsbrickLister(OsbrickCommand, lister.Lister):
     """A command that prints one row a record."""
 
     columns: Sequence[columns.Column] = ()
-    need_sort_by_cliff = True
+    nothing = ""  # what a person is told where there is no row
 
     def check(self, parsed_args: argparse.Namespace) -> None:
         super().check(parsed_args)
@@ -85,6 +85,8 @@ class OsbrickLister(OsbrickCommand, lister.Lister):
 
     def rows(self, records: Sequence[dict[str, Any]], parsed_args: argparse.Namespace) -> Any:
         """The records as cliff takes them."""
+        if not records and self.nothing and columns.for_people(parsed_args):
+            LOG.warning(self.nothing)
         return columns.table(self.columns, records, parsed_args)
 
 

@@ -37,6 +37,7 @@ class ListBackups(base.OsbrickLister):
     """List the backups of a repository, oldest first."""
 
     columns = BACKUPS
+    nothing = "There are no such backups."
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser = super().get_parser(prog_name)
@@ -99,6 +100,7 @@ class RemoveBackups(base.OsbrickLister):
     """
 
     columns = BACKUPS
+    nothing = "There are no such backups."
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser = super().get_parser(prog_name)

@@ -20,6 +20,7 @@ class Cleanup(base.OsbrickLister):
     exit status is 1 where something could not be removed.
     """
 
+    nothing = "Nothing is left behind."
     columns = (
         Column("state", "State"),
         Column("kind", "Kind"),

@@ -44,3 +44,11 @@ def test_options(run, operations) -> None:
     operations.answers["cleanup"] = report()
     assert run("cleanup", "--dry-run", "--host", "node7").status == 0
     assert operations.asked("cleanup").options == {"dry_run": True, "host_gone": "node7"}
+
+
+def test_nothing_was_left(run, operations) -> None:
+    operations.answers["cleanup"] = report()
+    outcome = run("cleanup")
+    assert (outcome.status, outcome.error_lines) == (0, ["Nothing is left behind."])
+    outcome = run("cleanup", "-f", "json")
+    assert (outcome.json, outcome.err) == ([], "")
