@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from freezer_osbrick import errors
 from freezer_osbrick.commands import base
-from freezer_osbrick.commands.columns import Bytes, Column, Moment, Nested
+from freezer_osbrick.commands.columns import BackupId, Bytes, Column, Moment, Sentence
 
 if TYPE_CHECKING:
     from freezer_osbrick.operations.prune import PruneLine, PruneRequest
@@ -37,11 +37,11 @@ class Prune(base.OsbrickLister):
 
     columns = (
         Column("action", "Action"),
-        Column("backup_id", "Backup ID"),
+        Column("backup_id", "Backup ID", BackupId),
         Column("time_stamp", "Time stamp", Moment),
         Column("volume_id", "Volume ID"),
         Column("volume_name", "Volume name", optional=True),
-        Column("reasons", "Reasons", Nested),
+        Column("reasons", "Reasons", Sentence),
         Column("backup_name", "Backup name", everyday=False),
         Column("hostname", "Hostname", everyday=False),
         Column("project_id", "Project ID", everyday=False),

@@ -22,7 +22,7 @@ from freezer_osbrick.operations.planning import Plan, plan
 from freezer_osbrick.operations.report import RunReport, VolumeReport
 from freezer_osbrick.pipeline.backup import Amounts, BackupWriter
 from freezer_osbrick.pipeline.progress import Listener, Progress
-from freezer_osbrick.repository import catalogue
+from freezer_osbrick.repository import catalogue, verifications
 from freezer_osbrick.repository import format as form
 from freezer_osbrick.repository.leases import Lease
 from freezer_osbrick.repository.manifest import Head, Manifest
@@ -135,14 +135,24 @@ class _VolumeBackup:
             self._write(lease, device, record, frozen_at, Plan(level=0, parent=None))
 
     def _plan(self, record: VolumeRecord, now: int) -> Plan:
-        return plan(
-            catalogue.backups(self._repository),
-            record,
-            self._request.levels,
-            backup_name=self._request.backup_name,
-            hostname=self._request.hostname,
-            now=now,
-        )
+        usable = catalogue.backups(self._repository)
+        while True:
+            chosen = plan(
+                usable,
+                record,
+                self._request.levels,
+                backup_name=self._request.backup_name,
+                hostname=self._request.hostname,
+                now=now,
+            )
+            parent = chosen.parent
+            if not parent or not verifications.condition(self._repository, parent.id).damage:
+                return chosen
+            # What it lacks must not be missing in its successors too.
+            self._report.notes.append(
+                f"Backup {parent.id} was found damaged: this one does not build on it."
+            )
+            usable.remove(parent)
 
     def _write(
         self,

@@ -13,8 +13,8 @@ from freezer_osbrick.device.volume_device import Device
 from freezer_osbrick.pipeline import workers
 from freezer_osbrick.pipeline.progress import Progress
 from freezer_osbrick.pipeline.scan import ChunkBuffer
-from freezer_osbrick.repository import format as form
 from freezer_osbrick.repository import blocks, packs, ranges
+from freezer_osbrick.repository import format as form
 from freezer_osbrick.repository.chunkmap import ChunkMap
 from freezer_osbrick.repository.manifest import Manifest
 from freezer_osbrick.repository.maps import MapReader
