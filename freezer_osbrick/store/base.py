@@ -82,6 +82,13 @@ class Store(abc.ABC):
             complete.
         """
 
+    def list_after(self, prefix: str, after: str) -> Iterator[ObjectInfo]:
+        """The objects of a listing whose names come after this one, which may be empty.
+
+        Of use where ``capabilities.ordered_listing``: a listing that broke off goes on there.
+        """
+        return (info for info in self.list(prefix) if info.name > after)
+
     @abc.abstractmethod
     def delete(self, name: str) -> None:
         """Remove the object; one that is not there is no error."""

@@ -66,35 +66,35 @@ class RetryingStore(wrapper.StoreWrapper):
         return self._patiently(f"look at {name}", lambda: self.inner.stat(name))
 
     def list(self, prefix: str) -> Iterator[base.ObjectInfo]:
-        return self._list(base.check_prefix(prefix))
+        return self.list_after(prefix, "")
 
-    def _list(self, prefix: str) -> Iterator[base.ObjectInfo]:
-        """A listing that breaks off is begun anew, and what was seen is left out.
+    def list_after(self, prefix: str, after: str) -> Iterator[base.ObjectInfo]:
+        return self._list(base.check_prefix(prefix), after)
+
+    def _list(self, prefix: str, after: str) -> Iterator[base.ObjectInfo]:
+        """A listing that breaks off goes on where it was, or, without an order, is begun anew and
+        what was seen is left out.
 
         The patience counts from the last object seen: a long listing makes progress.
         """
         ordered = self.inner.capabilities.ordered_listing
-        last = ""
-        seen: set[str] = set()  # stays empty where the order says what was seen
-        fresh: Iterator[base.ObjectInfo] | None = None
+        seen: set[str] = set()  # stays empty where there is an order
+        last = after
+        listing: Iterator[base.ObjectInfo] | None = None
 
         def next_unseen() -> base.ObjectInfo | None:
-            nonlocal fresh
+            nonlocal listing
             try:
-                if fresh is None:
-                    fresh = iter(self.inner.list(prefix))
-                for info in fresh:
-                    if info.name > last if ordered else info.name not in seen:
-                        return info
-                return None
+                if listing is None:
+                    listing = self.inner.list_after(prefix, last if ordered else after)
+                return next((info for info in listing if info.name not in seen), None)
             except errors.OsbrickError:
-                fresh = None
+                listing = None
                 raise
 
         while (info := self._patiently(f"list {prefix or 'all'}", next_unseen)) is not None:
-            if ordered:
-                last = info.name
-            else:
+            last = info.name
+            if not ordered:
                 seen.add(info.name)
             yield info
 

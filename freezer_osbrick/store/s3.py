@@ -176,11 +176,15 @@ class S3Store(base.Store):
         return base.ObjectInfo(name, answer["ContentLength"], answer["LastModified"].timestamp())
 
     def list(self, prefix: str) -> Iterator[base.ObjectInfo]:
-        return self._list(base.check_prefix(prefix))
+        return self.list_after(prefix, "")
 
-    def _list(self, prefix: str) -> Iterator[base.ObjectInfo]:
+    def list_after(self, prefix: str, after: str) -> Iterator[base.ObjectInfo]:
+        return self._list(base.check_prefix(prefix), after)
+
+    def _list(self, prefix: str, after: str) -> Iterator[base.ObjectInfo]:
+        arguments = {"StartAfter": self._prefix + after} if after else {}
         pages = self._client.get_paginator("list_objects_v2").paginate(
-            Bucket=self._bucket, Prefix=self._prefix + prefix
+            Bucket=self._bucket, Prefix=self._prefix + prefix, **arguments
         )
         with self._translated(prefix or "all objects"):
             for page in pages:

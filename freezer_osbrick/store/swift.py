@@ -139,10 +139,13 @@ class SwiftStore(base.Store):
         return base.ObjectInfo(name, int(found["content-length"]), float(found["x-timestamp"]))
 
     def list(self, prefix: str) -> Iterator[base.ObjectInfo]:
-        return self._list(self._prefix + base.check_prefix(prefix))
+        return self.list_after(prefix, "")
 
-    def _list(self, prefix: str) -> Iterator[base.ObjectInfo]:
-        marker = ""
+    def list_after(self, prefix: str, after: str) -> Iterator[base.ObjectInfo]:
+        marker = self._prefix + after if after else ""
+        return self._list(self._prefix + base.check_prefix(prefix), marker)
+
+    def _list(self, prefix: str, marker: str) -> Iterator[base.ObjectInfo]:
         while page := self._page(prefix, marker):
             for found in page:
                 name = found["name"][len(self._prefix) :]

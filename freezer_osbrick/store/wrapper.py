@@ -31,6 +31,9 @@ class StoreWrapper(base.Store):
     def list(self, prefix: str) -> Iterator[base.ObjectInfo]:
         return self.inner.list(prefix)
 
+    def list_after(self, prefix: str, after: str) -> Iterator[base.ObjectInfo]:
+        return self.inner.list_after(prefix, after)
+
     def delete(self, name: str) -> None:
         self.inner.delete(name)
 

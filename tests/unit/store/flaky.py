@@ -29,11 +29,14 @@ class FlakyStore(wrapper.StoreWrapper):
         return self._perhaps(lambda: self.inner.stat(name))
 
     def list(self, prefix) -> Iterator[base.ObjectInfo]:
-        return self._list(prefix)
+        return self.list_after(prefix, "")
 
-    def _list(self, prefix):
+    def list_after(self, prefix, after) -> Iterator[base.ObjectInfo]:
+        return self._list(prefix, after)
+
+    def _list(self, prefix, after):
         self._perhaps(lambda: None)
-        for number, info in enumerate(self.inner.list(prefix)):
+        for number, info in enumerate(self.inner.list_after(prefix, after)):
             if number % 3 == 2:
                 self._perhaps(lambda: None)
             yield info

@@ -133,6 +133,16 @@ def test_listings_are_in_order_where_the_store_says_so(store):
     assert (listed if store.capabilities.ordered_listing else sorted(listed)) == put
 
 
+def test_a_listing_from_a_name_on(store):
+    put = [f"packs/{number:02}/x" for number in range(10)]
+    for name in put:
+        store.put(name, [b""])
+    store.put("config", [b""])
+    for after in ("", "packs/", "packs/04/x", "packs/04/xx", "packs/09/x", "z", "config"):
+        listed = [info.name for info in store.list_after("packs/", after)]
+        assert sorted(listed) == [name for name in put if name > after]
+
+
 def test_a_listing_survives_changes_under_way(store):
     for number in range(20):
         store.put(f"packs/{number:02}/x", [b""])

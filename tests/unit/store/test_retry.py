@@ -4,6 +4,7 @@
 import pytest
 
 from freezer_osbrick import errors
+from freezer_osbrick.store import base
 from freezer_osbrick.store.retry import RetryingStore
 from tests.unit.fakes import MemoryStore
 from tests.unit.store.flaky import FlakyStore
@@ -130,31 +131,46 @@ def test_parts_that_can_be_read_once_are_kept_for_the_next_try(store, inner):
 
 
 @pytest.mark.parametrize("ordered", [True, False])
-def test_a_listing_that_breaks_off_again_and_again_is_whole_and_has_nothing_twice(inner, ordered):
-    class Listed(MemoryStore):
-        capabilities = inner.capabilities.__class__(True, True, True, ordered)
+def test_a_listing_that_breaks_off_again_and_again_is_whole_and_has_nothing_twice(ordered):
+    """In order it goes on where it was; without, each try has to get a little further."""
 
-    plain = Listed()
+    class Breaking(MemoryStore):
+        capabilities = base.Capabilities(True, True, True, ordered)
+        limit = 0
+
+        def _list(self, prefix):
+            self.limit += 20
+            for number, info in enumerate(super()._list(prefix)):
+                if number == self.limit:
+                    raise errors.StoreUnavailable("The connection broke.")
+                yield info
+
+    inner = Breaking()
     names = [f"packs/{number:02x}/x" for number in range(200)]
     for name in names:
-        plain.put(name, [b"x"])
-    flaky = FlakyStore(plain, failing=0.5)
-    store = RetryingStore(flaky, sleep=lambda seconds: None)
-    # Each try of the flaky listing fails within a few objects: only skipping brings it to its end.
-    plain_list, seen = plain.list, 0
-
-    def breaking(prefix):
-        nonlocal seen
-        for number, info in enumerate(plain_list(prefix)):
-            if number == seen + 20:
-                seen += 20
-                raise errors.StoreUnavailable("The connection broke.")
-            yield info
-
-    flaky.failing = 0
-    plain.list = breaking
+        inner.put(name, [b"x"])
+    store = RetryingStore(inner, sleep=lambda seconds: None)
     assert [info.name for info in store.list("packs/")] == names
-    assert seen == 180
+    assert inner.limit >= 200
+
+
+def test_a_listing_goes_on_where_it_broke_off():
+    class Paged(MemoryStore):
+        began_after = ()
+
+        def list_after(self, prefix, after):
+            self.began_after += (after,)
+            for number, info in enumerate(super().list_after(prefix, after)):
+                if number == 3:
+                    raise errors.StoreUnavailable("The connection broke.")
+                yield info
+
+    inner = Paged()
+    for number in range(7):
+        inner.put(f"packs/{number}", [b"x"])
+    store = RetryingStore(inner, sleep=lambda seconds: None)
+    assert [info.name[-1] for info in store.list_after("packs/", "packs/0")] == list("123456")
+    assert inner.began_after == ("packs/0", "packs/3")
 
 
 def test_the_reason_is_logged(store, inner, caplog):
