@@ -92,8 +92,15 @@ class Demo:
         self.say(f"{archive.name} is deleted from the cloud")
         restored.append(self.restore(archive, archive.sums[-1], "new", "restore of deleted"))
         date = datetime.datetime.fromtimestamp(full.volume["time_stamp"], datetime.timezone.utc)
-        restored.append(self.restore(data, data.sums[0], "clone", "restore by date, the full",
-                                     date.strftime("%Y-%m-%dT%H:%M:%SZ")))
+        restored.append(
+            self.restore(
+                data,
+                data.sums[0],
+                "clone",
+                "restore by date, the full",
+                date.strftime("%Y-%m-%dT%H:%M:%SZ"),
+            )
+        )
         for device, volume in zip(restored, (data, archive, data), strict=True):
             words = proof.check_file_system(device, volume.kind)
             if self.mounts:
@@ -119,8 +126,9 @@ class Demo:
         return data, archive
 
     def _make(self, name: str, kind: str, turn: int) -> Volume:
-        made = self.cloud.create_volume(1, name=name, description="of the demo",
-                                        metadata={"file_system": kind})
+        made = self.cloud.create_volume(
+            1, name=name, description="of the demo", metadata={"file_system": kind}
+        )
         device = self.cloud.pretend_server(made["id"])["device"]
         user = guest.MountedGuest if self.mounts else guest.FileGuest
         using = user(device, kind, self.folder / name)
@@ -128,8 +136,10 @@ class Demo:
         files = guest.real_files(FILES_BYTES, turn)
         using.fill(files, RANDOM_BYTES)
         size = sum(path.lstat().st_size for path in files)
-        self.say(f"{name}: 1 GiB, {kind} with {len(files)} files of this machine "
-                 f"({size // MIB} MiB) and random data, at {device}")
+        self.say(
+            f"{name}: 1 GiB, {kind} with {len(files)} files of this machine "
+            f"({size // MIB} MiB) and random data, at {device}"
+        )
         return Volume(made["id"], name, kind, using)
 
     def back_up_in_use(self, volume: Volume, *, incremental: bool) -> Run:
@@ -178,8 +188,10 @@ class Demo:
         if told["level"] != int(incremental):
             raise DemoError(f"the {step} of {volume.name} became level {told['level']}")
         self._row(step, volume, told["bytes_read"], run.seconds, told["bytes_stored"], None)
-        self.say(f"{step} of {volume.name}: {told['bytes_read'] // MIB} MiB read, "
-                 f"{told['bytes_stored'] / MIB:.1f} MiB stored, {run.seconds:.1f} s")
+        self.say(
+            f"{step} of {volume.name}: {told['bytes_read'] // MIB} MiB read, "
+            f"{told['bytes_stored'] / MIB:.1f} MiB stored, {run.seconds:.1f} s"
+        )
 
     def change(self, data: Volume, archive: Volume) -> None:
         data.guest.change()
@@ -200,11 +212,19 @@ class Demo:
             raise DemoError(f"{volume.name} was restored into the wrong volume: {told}")
         device = self.cloud.pretend_server(told["restored_volume_id"])["device"]
         equal = proof.sha256(device) == expected
-        self._row(step, volume, told["size_gib"] << 30, run.seconds, None,
-                  "equal" if equal else "DIFFERENT")
+        self._row(
+            step,
+            volume,
+            told["size_gib"] << 30,
+            run.seconds,
+            None,
+            "equal" if equal else "DIFFERENT",
+        )
         into = "a clone of it" if target == "clone" else "a new volume"
-        self.say(f"{step}: {volume.name} into {into}, {told['bytes_written'] / MIB:.1f} MiB "
-                 f"written, {run.seconds:.1f} s, SHA-256 {'equal' if equal else 'DIFFERENT'}")
+        self.say(
+            f"{step}: {volume.name} into {into}, {told['bytes_written'] / MIB:.1f} MiB "
+            f"written, {run.seconds:.1f} s, SHA-256 {'equal' if equal else 'DIFFERENT'}"
+        )
         if not equal:
             raise DemoError(f"{step}: {volume.name} is not what was backed up")
         return device
@@ -217,7 +237,12 @@ class Demo:
         self.cloud.wait(f"/volumes/{volume_id}", "available")
 
     def _row(
-        self, step: str, volume: Volume, size: int, seconds: float, stored: int | None,
+        self,
+        step: str,
+        volume: Volume,
+        size: int,
+        seconds: float,
+        stored: int | None,
         checked: str | None,
     ) -> None:
         rate = size / seconds / 1e6
@@ -245,34 +270,53 @@ class Demo:
 
 
 def _introduce(folder: pathlib.Path) -> None:
-    print("freezer_osbrick backs up and restores two volumes of a cloud of its own. This takes\n"
-          "some four minutes, the first time two more.")
-    print("It needs the Debian packages python3-venv, e2fsprogs and xfsprogs (what is missing is\n"
-          f"installed by apt-get where this runs as root), and {SPACE // 10**9} GB in {folder}.",
-          flush=True)
+    print(
+        "freezer_osbrick backs up and restores two volumes of a cloud of its own. This takes\n"
+        "some four minutes, the first time two more."
+    )
+    print(
+        "It needs the Debian packages python3-venv, e2fsprogs and xfsprogs (what is missing is\n"
+        f"installed by apt-get where this runs as root), and {SPACE // 10**9} GB in {folder}.",
+        flush=True,
+    )
 
 
 def _explain_keep(demo: Demo) -> None:
     launcher = CHECKOUT / "devstack" / "embedded" / "cloud.py"
     command = pathlib.Path(sys.executable).with_name("freezer-osbrick")
     state = demo.cloud.state.folder
-    print(f"""
+    print(
+        f"""
 The cloud stays up. To use it:
     . {state}/demorc
     {command} list --repository {demo.agent.repository}
 To take it down, volumes, backups and all:
-    {launcher} down --wipe --state {state} && rm -rf {demo.folder}""", flush=True)
+    {launcher} down --wipe --state {state} && rm -rf {demo.folder}""",
+        flush=True,
+    )
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="demo.py", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--folder", type=pathlib.Path, metavar="DIR",
-                        default=CHECKOUT / ".embedded-cloud" / "demo",
-                        help="for the cloud, its volumes and the backups (default: %(default)s)")
-    parser.add_argument("--venv", type=pathlib.Path, default=default_venv(), metavar="DIR",
-                        help="the cloud's Python environment (default: %(default)s)")
-    parser.add_argument("--keep", action="store_true",
-                        help="leave the cloud, the volumes and the backups as they are at the end")
+    parser.add_argument(
+        "--folder",
+        type=pathlib.Path,
+        metavar="DIR",
+        default=CHECKOUT / ".embedded-cloud" / "demo",
+        help="for the cloud, its volumes and the backups (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--venv",
+        type=pathlib.Path,
+        default=default_venv(),
+        metavar="DIR",
+        help="the cloud's Python environment (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--keep",
+        action="store_true",
+        help="leave the cloud, the volumes and the backups as they are at the end",
+    )
     return parser.parse_args(arguments)
 
 

@@ -63,9 +63,20 @@ class Agent:
     def command(self, action: str, volume_id: str, options: list[str]) -> list[str]:
         """The command line, as a person would type it."""
         return [
-            "freezer-agent", "--action", action, "--engine", "osbrick",
-            "--storage", "local", "--container", str(self.repository),
-            "--backup-name", "demo", "--single-volume-id", volume_id, *options,
+            "freezer-agent",
+            "--action",
+            action,
+            "--engine",
+            "osbrick",
+            "--storage",
+            "local",
+            "--container",
+            str(self.repository),
+            "--backup-name",
+            "demo",
+            "--single-volume-id",
+            volume_id,
+            *options,
         ]
 
     def _run(
@@ -74,14 +85,25 @@ class Agent:
         told = self._folder / "metadata.json"
         told.unlink(missing_ok=True)
         line = [
-            str(self.program), *self.command(action, volume_id, options)[1:],
-            "--metadata-out", str(told), "--log-file", str(self.log),
-            "--config-file", str(self._configuration),
+            str(self.program),
+            *self.command(action, volume_id, options)[1:],
+            "--metadata-out",
+            str(told),
+            "--log-file",
+            str(self.log),
+            "--config-file",
+            str(self._configuration),
         ]
         began = time.monotonic()
         with open(self._folder / "freezer-agent.output", "w+", encoding="utf-8") as output:
-            process = subprocess.Popen(line, env=self._env, cwd=self._folder, stdout=output,
-                                       stdin=subprocess.DEVNULL, stderr=subprocess.STDOUT)
+            process = subprocess.Popen(
+                line,
+                env=self._env,
+                cwd=self._folder,
+                stdout=output,
+                stdin=subprocess.DEVNULL,
+                stderr=subprocess.STDOUT,
+            )
             try:
                 while process.poll() is None:
                     meanwhile()

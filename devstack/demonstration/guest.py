@@ -204,16 +204,21 @@ class FileGuest(Guest):
             target = tree / path.relative_to("/")
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, target)
-        system.run("mkfs.ext4", "-q", "-F", "-b", str(PAGE), "-d", tree, self.device,
-                   str(size // PAGE))
+        system.run(
+            "mkfs.ext4", "-q", "-F", "-b", str(PAGE), "-d", tree, self.device, str(size // PAGE)
+        )
         shutil.rmtree(tree)
 
     def _make_xfs(self, files: Sequence[pathlib.Path], size: int) -> None:
         prototype = self.folder / "prototype"
-        prototype.write_text("\n".join(["/", "0 0", *_prototype(files), ""]), encoding="utf-8",
-                             errors="surrogateescape")
-        system.run("mkfs.xfs", "-q", "-f", "-p", prototype,
-                   "-d", f"file=1,name={self.device},size={size}")
+        prototype.write_text(
+            "\n".join(["/", "0 0", *_prototype(files), ""]),
+            encoding="utf-8",
+            errors="surrogateescape",
+        )
+        system.run(
+            "mkfs.xfs", "-q", "-f", "-p", prototype, "-d", f"file=1,name={self.device},size={size}"
+        )
 
     def _write_random(self, size: int) -> None:
         path, begin, _ = self.scratch()

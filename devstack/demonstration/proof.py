@@ -92,11 +92,13 @@ def leftovers(cloud: EmbeddedCloud, state: pathlib.Path) -> dict[str, int]:
     attachments = cloud.cinder("GET", "/attachments?all_tenants=1", project="admin")["attachments"]
     held = {volume for server in cloud.servers().values() for volume in server["volumes"]}
     devices = [
-        path for path in cloud.loop_devices().values()
+        path
+        for path in cloud.loop_devices().values()
         if os.path.basename(path).removeprefix("volume-") not in held
     ]
     tagged = [
-        volume for volume in listed("volumes")
+        volume
+        for volume in listed("volumes")
         if any(str(key).startswith(_OURS) for key in volume["metadata"])  # type: ignore[attr-defined]
     ]
     return {

@@ -19,14 +19,19 @@ class Table:
     def __str__(self) -> str:
         text = [[_text(cell) for cell in row] for row in self._rows]
         widths = [max(map(len, column)) for column in zip(self._titles, *text, strict=True)]
-        lines = ["  ".join(title.ljust(width) for title, width in
-                           zip(self._titles, widths, strict=True)).rstrip()]
+        lines = [
+            "  ".join(
+                title.ljust(width) for title, width in zip(self._titles, widths, strict=True)
+            ).rstrip()
+        ]
         lines.append("  ".join("-" * width for width in widths))
         for row, cells in zip(self._rows, text, strict=True):
-            lines.append("  ".join(
-                words.ljust(width) if isinstance(cell, str) else words.rjust(width)
-                for cell, words, width in zip(row, cells, widths, strict=True)
-            ).rstrip())
+            lines.append(
+                "  ".join(
+                    words.ljust(width) if isinstance(cell, str) else words.rjust(width)
+                    for cell, words, width in zip(row, cells, widths, strict=True)
+                ).rstrip()
+            )
         return "\n".join(lines)
 
 

@@ -40,9 +40,7 @@ def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedCloud]:
 
 
 @pytest.fixture(scope="module")
-def host(
-    cloud: EmbeddedCloud, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[BackupHost]:
+def host(cloud: EmbeddedCloud, tmp_path_factory: pytest.TempPathFactory) -> Iterator[BackupHost]:
     """A host with the real freezer-agent and freezer-osbrick, shared by the tests of a module."""
     with backup_host(cloud, tmp_path_factory.mktemp("host")) as host:
         yield host
