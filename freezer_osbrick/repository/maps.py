@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
 
 from freezer_osbrick import errors
 from freezer_osbrick.repository import chunkmap, packs, ranges
@@ -15,6 +17,8 @@ from freezer_osbrick.repository.repository import Repository
 
 # Chunks whose maps are fetched together: about 700 KiB of maps for 1 GiB of the volume.
 WINDOW = 256
+
+T = TypeVar("T")
 
 # Windows kept. Workers walk a volume side by side, so they are seldom in more than two.
 _KEPT = 4
@@ -62,6 +66,30 @@ class MapReader:
             for piece, box in packs.fetch(self._repository, run):
                 boxes[piece.target] = box
         return boxes
+
+
+def read_maps(
+    repository: Repository, wanted: Iterable[tuple[T, Entry, int]]
+) -> Iterator[tuple[T, ChunkMap | errors.Damaged]]:
+    """The maps of chunks, or why each cannot be read.
+
+    :param wanted: what the asker knows the chunk by, the chunk, and its bytes of the volume.
+    """
+    chunks = list(wanted)
+    pieces = (
+        ranges.Wanted(entry.pack, entry.offset, entry.length, number)
+        for number, (_, entry, _) in enumerate(chunks)
+    )
+    for run in ranges.runs(pieces):
+        for piece, box in packs.fetch(repository, run):
+            name, entry, length = chunks[piece.target]
+            try:
+                found = open_map(repository, entry, box)
+                if len(found) != -(-length // repository.block_size):
+                    raise errors.Damaged("A chunk map has a wrong number of blocks.")
+                yield name, found
+            except errors.Damaged as error:
+                yield name, error
 
 
 def open_map(repository: Repository, entry: Entry, box: memoryview | errors.Damaged) -> ChunkMap:

@@ -11,6 +11,7 @@ import pytest
 from freezer_osbrick import errors
 from freezer_osbrick.operations.verify import VerifyRequest, verify
 from freezer_osbrick.pipeline import verify as verifying
+from freezer_osbrick.pipeline import walk
 from freezer_osbrick.pipeline.progress import Progress
 from freezer_osbrick.pipeline.verify import BackupVerifier, merge
 from freezer_osbrick.repository import catalogue, verifications
@@ -233,10 +234,9 @@ def test_samples(shelf, monkeypatch, share) -> None:
 
 
 def test_few_manifests_are_open_at_a_time(shelf, context, chain, monkeypatch) -> None:
-    monkeypatch.setattr(verifying, "_MOST_OPENED", 1)
-    assert [len(group) for group in verifying._groups(catalogue.backups(shelf.repository))] == [
-        1, 1, 1, 1,
-    ]  # fmt: skip
+    monkeypatch.setattr(walk, "_MOST_OPENED", 1)
+    groups = walk.groups(catalogue.backups(shelf.repository), 100)
+    assert [len(group) for group in groups] == [1, 1, 1, 1]
     assert verify(context, URL, VerifyRequest()).ok
 
 
