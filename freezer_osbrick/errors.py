@@ -40,8 +40,7 @@ class Interrupted(OsbrickError):
         self.exit_status = 128 + signal_number
 
 
-# -- stores
-# ------------------------------------------------------------------------------------------
+# -- stores ----------------------------------------------------------------------------------------
 
 
 class StoreError(OsbrickError):
@@ -68,8 +67,7 @@ class ObjectExists(StoreError):
     """An object of that name is there already; it was left as it is."""
 
 
-# -- repositories
-# ------------------------------------------------------------------------------------
+# -- repositories ----------------------------------------------------------------------------------
 
 
 class RepositoryError(OsbrickError):
@@ -111,8 +109,7 @@ class DamagedRanges(Damaged):
         self.ranges = list(ranges)
 
 
-# -- the cloud
-# ---------------------------------------------------------------------------------------
+# -- the cloud -------------------------------------------------------------------------------------
 
 
 class CloudError(OsbrickError):
@@ -147,8 +144,7 @@ class CloudTimeout(CloudError):
     """The cloud did not get there before the deadline."""
 
 
-# -- devices
-# -----------------------------------------------------------------------------------------
+# -- devices ---------------------------------------------------------------------------------------
 
 
 class DeviceError(OsbrickError):

@@ -15,6 +15,7 @@ from freezer_osbrick.cloud.ledger import Ledger
 from freezer_osbrick.device.host import Host
 from freezer_osbrick.repository import repository
 from freezer_osbrick.store import address
+from freezer_osbrick.store.base import Store
 
 
 class Context:
@@ -55,13 +56,23 @@ class Context:
         folder = os.path.join(opts.state_path(self.conf), "ledger")
         return Ledger(folder, self.host.name, lease=self.conf.cloud.lease)
 
+    def open_store(self, url: str, *, create: bool = False) -> Store:
+        """The store at a URL, or the one that the configuration has by that name."""
+        settings = opts.repository_settings(self.conf, url)
+        settings.setdefault("interface", self.conf.cloud.interface)
+        if not settings["region"] and settings["url"].startswith("swift:"):
+            settings["region"] = self.conf.cloud.region_name
+        return address.open_store(
+            settings["url"], create=create, settings=settings, session=lambda: self.cloud.session
+        )
+
     def open_repository(self, url: str, *, create: bool = False) -> repository.Repository:
-        """The repository at a URL.
+        """The repository at a URL, or the one that the configuration has by that name.
 
         :param create: make it if there is none.
         :raises errors.RepositoryMissing: there is none.
         """
-        store = address.open_store(url, create=create)
+        store = self.open_store(url, create=create)
         secret = read_secret(self.key_file) if self.key_file else None
         if create:
             return repository.open_or_create(store, secret=secret)

@@ -131,6 +131,11 @@ class _VolumeRestore:
         """Refuse what cannot end well, before anything is made."""
         if existing is None:
             self._report.target = "new"
+            if record.encrypted:
+                raise errors.BadRequest(
+                    f"Volume {record.id} was encrypted by Cinder with a key of its own, which a new "
+                    "volume does not get: what is restored there could never be opened."
+                )
             return
         self._report.target = "clone"
         if existing.size_gib < record.size_gib:

@@ -96,6 +96,9 @@ class PackWriter:
         self._uploads = uploads
         self._target_size = target_size
         self._lock = threading.Lock()
+        # Held while a full pack waits for room. No other one is begun meanwhile: else each of many
+        # workers could hold one in memory.
+        self._waiting = threading.Lock()
         self._pack: _OpenPack | None = None
         self.sizes: dict[bytes, int] = {}
         """Bytes of each pack that was handed over, by its id."""
@@ -108,13 +111,18 @@ class PackWriter:
         full = None
         with self._lock:
             if self._pack is None:
-                self._pack = _OpenPack(self._repository, self._kind)
+                with self._waiting:
+                    self._pack = _OpenPack(self._repository, self._kind)
             pack = self._pack
             places = [pack.add(piece_id, data) for piece_id, data in pieces]
             if pack.size >= self._target_size:
                 full, self._pack = pack, None
+                self._waiting.acquire()
         if full:
-            self._hand_over(full)
+            try:
+                self._hand_over(full)
+            finally:
+                self._waiting.release()
         return pack.id, places
 
     def finish(self) -> None:
@@ -127,13 +135,11 @@ class PackWriter:
     @property
     def stored(self) -> int:
         """Bytes of all packs handed over."""
-        with self._lock:
-            return sum(self.sizes.values())
+        return sum(list(self.sizes.values()))
 
     def _hand_over(self, pack: _OpenPack) -> None:
         parts = pack.finish()
-        with self._lock:
-            self.sizes[pack.id] = pack.size
+        self.sizes[pack.id] = pack.size
         store = self._repository.store
         self._uploads.submit(lambda: store.put(form.pack_name(pack.id), parts))
 

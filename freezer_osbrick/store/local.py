@@ -51,20 +51,13 @@ class LocalStore(base.Store):
     def put(self, name: str, parts: Iterable[base.Buffer], *, replace: bool = False) -> int:
         path = self._path(name)
         with _translated(name, missing=errors.StoreError):
-            descriptor, unfinished = self._create_beside(path)
-            try:
-                try:
-                    size = _write_all(descriptor, parts)
-                    os.fsync(descriptor)
-                finally:
-                    os.close(descriptor)
+            with self._unfinished(path, named=replace) as (descriptor, unfinished):
+                size = _write_all(descriptor, parts)
+                os.fsync(descriptor)
                 if replace:
                     os.replace(unfinished, path)
                 else:
                     _link(unfinished, path)
-            finally:
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(unfinished)
             _sync_folder(os.path.dirname(path))
         return size
 
@@ -168,14 +161,31 @@ class LocalStore(base.Store):
     def _path(self, name: str) -> str:
         return os.path.join(self.folder, base.check_name(name))
 
-    def _create_beside(self, path: str) -> tuple[int, str]:
-        """A new temporary file in the folder of the path, which is made if it is missing."""
+    @contextlib.contextmanager
+    def _unfinished(self, path: str, *, named: bool) -> Iterator[tuple[int, str]]:
+        """A new file in the folder of the path, which is made if it is missing: its descriptor,
+        and a path by which it can be linked. It goes at the end unless it was linked or renamed.
+
+        :param named: it must have a name, so that it can be renamed. One without a name is better:
+            of a killed process the kernel leaves nothing.
+        """
         folder = os.path.dirname(path)
-        try:
-            return tempfile.mkstemp(prefix=_UNFINISHED, dir=folder)
-        except FileNotFoundError:
+        if not os.path.isdir(folder):
             self._make_folder(folder)
-            return tempfile.mkstemp(prefix=_UNFINISHED, dir=folder)
+        descriptor = None if named else _open_unnamed(folder)
+        if descriptor is not None:
+            try:
+                yield descriptor, f"/proc/self/fd/{descriptor}"
+            finally:
+                os.close(descriptor)
+            return
+        descriptor, unfinished = tempfile.mkstemp(prefix=_UNFINISHED, dir=folder)
+        try:
+            yield descriptor, unfinished
+        finally:
+            os.close(descriptor)
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(unfinished)
 
     def _make_folder(self, folder: str) -> None:
         """Make a folder below the store's, durably. The store's own is not made here: where it is
@@ -221,11 +231,23 @@ def _write_batch(descriptor: int, batch: list[memoryview]) -> None:
             batch[0] = batch[0][written:]
 
 
+def _open_unnamed(folder: str) -> int | None:
+    """A new file without a name; None where the file system has no such files (NFS)."""
+    try:
+        return os.open(folder, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        if error.errno in (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOENT):
+            return None
+        raise
+
+
 def _link(unfinished: str, path: str) -> None:
     """Give the file its name. Not by renaming: this fails when the name is taken, so that of two
     puts one wins."""
     try:
-        os.link(unfinished, path)
+        # A folder's descriptor is given so that Python calls linkat, which alone follows /proc's
+        # link to a file without a name; with absolute paths it plays no part.
+        os.link(unfinished, path, src_dir_fd=0, follow_symlinks=True)
     except FileExistsError:
         # NFS asks again when an answer is lost: then it is our own link that is in the way.
         if not os.path.samefile(unfinished, path):

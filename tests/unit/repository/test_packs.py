@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Packs: what lies in them, and how they get into the store."""
 
+import os
 import random
 import struct
 import threading
@@ -258,3 +259,33 @@ def test_drain_of_nothing():
     uploads = Uploads()
     uploads.drain()
     uploads.close()
+
+
+def test_many_feeders_hold_few_packs_while_the_store_is_slow(repo, monkeypatch):
+    """However many workers: one pack is filled, one waits, two are being put."""
+    gate = threading.Event()
+    put = repo.store.put
+    monkeypatch.setattr(repo.store, "put", lambda *args, **kw: (gate.wait(), put(*args, **kw)))
+    begun = []
+    real = packs._OpenPack
+    monkeypatch.setattr(packs, "_OpenPack", lambda *args: begun.append(1) or real(*args))
+    uploads = Uploads(2)
+    writer = PackWriter(repo, form.KIND_BLOCKS, uploads, target_size=20_000)
+    feeders = [
+        threading.Thread(
+            target=lambda: [writer.append([(os.urandom(32), bytes(5000))]) for _ in range(20)]
+        )
+        for _ in range(16)
+    ]
+    for feeder in feeders:
+        feeder.start()
+    for feeder in feeders:
+        feeder.join(timeout=0.1)  # they are stuck, and stay so until the gate opens
+    assert len(begun) <= 4
+    gate.set()
+    for feeder in feeders:
+        feeder.join()
+    writer.finish()
+    uploads.drain()
+    uploads.close()
+    assert len(begun) == len(writer.sizes) == 16 * 20 // 4

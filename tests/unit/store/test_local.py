@@ -54,7 +54,38 @@ def in_child(task, *, user=None):
     return process.exitcode
 
 
-def test_a_process_killed_in_the_middle_of_a_put(store):
+@pytest.fixture
+def named_files(monkeypatch):
+    """A file system that has no files without a name."""
+    monkeypatch.setattr(local, "_open_unnamed", lambda folder: None)
+
+
+def test_a_process_killed_in_the_middle_of_a_put_leaves_nothing(store):
+    def killed():
+        def parts():
+            yield bytes(1 << 20)
+            os._exit(7)
+
+        store.put("packs/00/new", parts())
+
+    assert in_child(killed) == 7
+    assert files(store) == []
+
+
+def test_unnamed_files_are_refused_by_some_file_systems(store, monkeypatch):
+    real_open = os.open
+
+    def no_unnamed(path, flags, *arguments, **options):
+        if flags & os.O_TMPFILE == os.O_TMPFILE:
+            raise OSError(errno.EOPNOTSUPP, "no")
+        return real_open(path, flags, *arguments, **options)
+
+    monkeypatch.setattr(os, "open", no_unnamed)
+    store.put("config", [b"whole"])
+    assert store.get("config") == b"whole" and files(store) == ["config"]
+
+
+def test_a_process_killed_in_the_middle_of_a_named_put(store, named_files):
     store.put("packs/00/old", [b"old"])
 
     def killed():
@@ -77,7 +108,7 @@ def test_a_process_killed_in_the_middle_of_a_put(store):
     assert store.put("packs/00/new", [b"new"]) == 3
 
 
-def test_a_process_killed_between_link_and_unlink(store, monkeypatch):
+def test_a_process_killed_between_link_and_unlink(store, monkeypatch, named_files):
     """The object is there, whole; sweeping the second name of its file does not take it away."""
 
     def killed():
@@ -101,7 +132,7 @@ def test_sweep_goes_by_the_clock_of_the_store(store, monkeypatch):
     assert store.sweep(older_than=3600) == [unfinished]
 
 
-def test_a_put_whose_unfinished_file_was_swept_fails_and_harms_nothing(store):
+def test_a_put_whose_unfinished_file_was_swept_fails_and_harms_nothing(store, named_files):
     def parts():
         yield b"begin"
         store.sweep(older_than=0)
@@ -117,8 +148,8 @@ def test_a_link_whose_answer_was_lost(store, monkeypatch):
     """NFS repeats the request, and is told that the name exists: by then it is ours."""
     link = os.link
 
-    def repeated(source, target):
-        link(source, target)
+    def repeated(source, target, **options):
+        link(source, target, **options)
         raise FileExistsError(errno.EEXIST, "File exists")
 
     monkeypatch.setattr(os, "link", repeated)
@@ -130,7 +161,7 @@ def test_a_link_whose_answer_was_lost(store, monkeypatch):
 
 
 def test_a_file_system_without_links(store, monkeypatch):
-    def refused(source, target):
+    def refused(source, target, **options):
         raise OSError(errno.EPERM, "Operation not permitted")
 
     monkeypatch.setattr(os, "link", refused)
@@ -313,8 +344,8 @@ def test_addresses(given, url):
 
 @pytest.mark.parametrize(
     "given",
-    ["", "backups", "./backups", "file://host/srv", "file:srv", "file://", "ftp://host/x", "~/x"]
-    + ["file:///srv?x=1", "file:///srv#x", "s3://bucket", "http://[broken/x", "/srv/\0"],
+    ["", "backups", "./backups", "file://host/srv", "file:srv", "file://", "~/x"]
+    + ["file:///srv?x=1", "file:///srv#x", "http://[broken/x", "http://host/x", "/srv/\0"],
 )
 def test_addresses_that_are_none(given):
     with pytest.raises(errors.BadRequest):
