@@ -133,8 +133,8 @@ class _VolumeRestore:
             self._report.target = "new"
             if record.encrypted:
                 raise errors.BadRequest(
-                    f"Volume {record.id} was encrypted by Cinder with a key of its own, which a new "
-                    "volume does not get: what is restored there could never be opened."
+                    f"Volume {record.id} was encrypted by Cinder with a key of its own, which a "
+                    "new volume does not get: what is restored there could never be opened."
                 )
             return
         self._report.target = "clone"
