@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from oslo_config import cfg
@@ -126,7 +126,84 @@ DEVICE_OPTS = [
 ]
 
 REPOSITORY_OPTS = [
-    cfg.StrOpt("url", help="Address of the repository: file:///srv/backups or an absolute path."),
+    cfg.StrOpt(
+        "url",
+        help="Address of the repository: an absolute path, file:///srv/backups, "
+        "s3://bucket/prefix, swift://container/prefix, sftp://user@host:port/path, "
+        "ftp://user@host:port/path or ftps://user@host:port/path.",
+    ),
+    cfg.StrOpt("endpoint", help="S3: URL of the service. Default: AWS_ENDPOINT_URL, else Amazon."),
+    cfg.StrOpt(
+        "region",
+        help="S3 and Swift: region of the service. Default: AWS_DEFAULT_REGION and "
+        "[cloud]region_name.",
+    ),
+    cfg.StrOpt(
+        "access_key",
+        secret=True,
+        help="S3: access key. Default: AWS_ACCESS_KEY_ID and what else programs for S3 look at.",
+    ),
+    cfg.StrOpt("secret_key", secret=True, help="S3: secret key. Default: AWS_SECRET_ACCESS_KEY."),
+    cfg.StrOpt(
+        "addressing",
+        default="auto",
+        choices=("auto", "path", "virtual"),
+        help="S3: whether the bucket is named in the path of a URL or in its host.",
+    ),
+    cfg.StrOpt(
+        "conditional_put",
+        default="auto",
+        choices=("auto", "yes", "no"),
+        help="S3: whether the service honours If-None-Match. auto finds it out, by an object "
+        ".conditional-put.",
+    ),
+    cfg.StrOpt(
+        "auth_url",
+        help="Swift: where Swift's own login is, if it is not Keystone's. Default: ST_AUTH.",
+    ),
+    cfg.StrOpt(
+        "storage_url", help="Swift: URL of the account. Default: the one that the login names."
+    ),
+    cfg.StrOpt(
+        "user",
+        help="SFTP, FTP and Swift's own login: name of the user. Default: the one in the address; "
+        "ST_USER.",
+    ),
+    cfg.StrOpt(
+        "password",
+        secret=True,
+        help="SFTP, FTP and Swift's own login: password of the user. Default: the variable "
+        "FREEZER_OSBRICK_PASSWORD; ST_KEY.",
+    ),
+    cfg.StrOpt("password_file", help="File whose first line is the password."),
+    cfg.StrOpt(
+        "ssh_key_file",
+        help="SFTP: file with the private key. Default: the keys of ~/.ssh and of the agent.",
+    ),
+    cfg.StrOpt(
+        "known_hosts",
+        help="SFTP: file with the keys of servers. Default: ~/.ssh/known_hosts.",
+    ),
+    cfg.BoolOpt(
+        "accept_new_host",
+        default=False,
+        help="SFTP: take the key of a server that known_hosts does not name, and write it there.",
+    ),
+    cfg.StrOpt(
+        "ca_file",
+        help="S3, Swift and FTPS: certificates of the authorities that are trusted. Default: the "
+        "system's.",
+    ),
+    cfg.FloatOpt(
+        "patience",
+        default=300.0,
+        min=0,
+        help="For how many seconds a call is repeated that a remote store could not answer.",
+    ),
+    cfg.StrOpt(
+        "upload_limit", help="Bytes a second that are sent at most: a number, or 10K, 120M, 1G."
+    ),
+    cfg.StrOpt("download_limit", help="Bytes a second that are fetched at most."),
 ]
 
 _GROUPS = {"osbrick": OSBRICK_OPTS, "cloud": CLOUD_OPTS, "device": DEVICE_OPTS}
@@ -193,9 +270,13 @@ def state_path(conf: cfg.ConfigOpts) -> str:
 
 def repository_names(conf: cfg.ConfigOpts) -> list[str]:
     """Names of the ``[repository:NAME]`` groups in the configuration files."""
+    try:
+        sections = conf.list_all_sections()
+    except AttributeError:  # oslo.config's way to say that it never was called to read files
+        return []
     return sorted(
         section[len(_REPOSITORY_PREFIX) :]
-        for section in conf.list_all_sections()
+        for section in sections
         if section.startswith(_REPOSITORY_PREFIX)
     )
 
@@ -205,13 +286,54 @@ def repository_url(conf: cfg.ConfigOpts, name: str) -> str:
 
     :raises errors.ConfigurationError: there is no such group, or it has no URL.
     """
-    known = repository_names(conf)
-    if name not in known:
-        hint = f"known are: {', '.join(known)}" if known else "no configuration file names any"
-        raise errors.ConfigurationError(f"No repository is named {name!r}: {hint}.")
+    return str(_repository_group(conf, name)["url"])
+
+
+def repository_settings(conf: cfg.ConfigOpts, address: str) -> dict[str, Any]:
+    """What is configured for a repository, by option; ``url`` is its address.
+
+    :param address: a name from the configuration or a URL. A URL that one of the configured
+        repositories has gets what is configured for it.
+    :raises errors.ConfigurationError: there is no such name, or a URL has several.
+    """
+    if "://" not in address and not address.startswith("/"):
+        return _repository_group(conf, address)
+    found = {}
+    for name in repository_names(conf):
+        conf.register_opts(REPOSITORY_OPTS, group=_REPOSITORY_PREFIX + name)
+        url = conf[_REPOSITORY_PREFIX + name].url
+        if url and url.rstrip("/") == address.rstrip("/"):
+            found[name] = _repository_group(conf, name)
+    if len(found) > 1:
+        raise errors.ConfigurationError(
+            f"{address} is the repository {' and '.join(found)} of the configuration: give the "
+            "name of one."
+        )
+    defaults = {option.dest: option.default for option in REPOSITORY_OPTS}
+    return {**defaults, **next(iter(found.values()), {}), "url": address}
+
+
+def set_repository(conf: cfg.ConfigOpts, name: str, settings: Mapping[str, Any]) -> None:
+    """Configure a repository as if a file had done it."""
     group = _REPOSITORY_PREFIX + name
     conf.register_opts(REPOSITORY_OPTS, group=group)
-    url = conf[group].url
-    if not url:
+    for option, value in settings.items():
+        conf.set_override(option, value, group=group)
+
+
+def _repository_group(conf: cfg.ConfigOpts, name: str) -> dict[str, Any]:
+    known = repository_names(conf)
+    group = _REPOSITORY_PREFIX + name
+    if name not in known and group not in conf:
+        hint = f"known are: {', '.join(known)}" if known else "no configuration file names any"
+        raise errors.ConfigurationError(f"No repository is named {name!r}: {hint}.")
+    try:
+        conf.register_opts(REPOSITORY_OPTS, group=group)
+        settings = {option.dest: conf[group][option.dest] for option in REPOSITORY_OPTS}
+    except cfg.Error as error:
+        raise errors.ConfigurationError(
+            f"The group [{group}] of the configuration cannot be used: {error}"
+        ) from error
+    if not settings["url"]:
         raise errors.ConfigurationError(f"The group [{group}] of the configuration has no url.")
-    return url
+    return settings

@@ -119,13 +119,16 @@ def add_repository_argument(parser: argparse.ArgumentParser) -> None:
 
 
 def repository_url(context: Context, parsed_args: argparse.Namespace) -> str:
-    """The repository's URL, looked up in the configuration where a name was given."""
+    """The repository's URL, or the name under which the configuration knows its URL and more.
+
+    :raises errors.ConfigurationError: the configuration knows no such name.
+    """
     from freezer_osbrick import opts
 
     given = parsed_args.repository
-    if "://" in given or given.startswith("/"):
-        return given
-    return opts.repository_url(context.conf, given)
+    if "://" not in given and not given.startswith("/"):
+        opts.repository_url(context.conf, given)
+    return given
 
 
 def check_repository(parsed_args: argparse.Namespace) -> None:

@@ -105,25 +105,7 @@ class RetryingStore(wrapper.StoreWrapper):
         return self._patiently("ask for the time", self.inner.now)
 
     def _patiently(self, what: str, call: Callable[[], T]) -> T:
-        def say(state: tenacity.RetryCallState) -> None:
-            assert state.outcome is not None and state.next_action is not None
-            LOG.warning(
-                "%s: could not %s: %s Trying again in %.1f s.",
-                self.url,
-                what,
-                state.outcome.exception(),
-                state.next_action.sleep,
-            )
-
-        return tenacity.Retrying(
-            retry=tenacity.retry_if_exception(lambda error: isinstance(error, errors.Retriable)),
-            wait=tenacity.wait_exponential(_SHORTEST_PAUSE, max=_LONGEST_PAUSE)
-            + tenacity.wait_random(0, _SHORTEST_PAUSE),
-            stop=tenacity.stop_after_delay(self.patience),
-            sleep=self._sleep,
-            before_sleep=say,
-            reraise=True,
-        )(call)
+        return patiently(call, f"{what} at {self.url}", self.patience, sleep=self._sleep)
 
     def _holds(self, name: str, parts: Iterable[base.Buffer]) -> bool:
         """Whether the object of that name is what these parts make."""
@@ -131,6 +113,39 @@ class RetryingStore(wrapper.StoreWrapper):
         with contextlib.suppress(errors.ObjectMissing):
             return self.inner.stat(name).size == len(wanted) and self.inner.get(name) == wanted
         return False
+
+
+def patiently(
+    call: Callable[[], T],
+    what: str,
+    patience: float,
+    *,
+    sleep: Callable[[float], None] = time.sleep,
+) -> T:
+    """Call until it ends without a ``Retriable`` error, or the patience is over.
+
+    :param what: is called, for the log.
+    :param patience: seconds.
+    """
+
+    def say(state: tenacity.RetryCallState) -> None:
+        assert state.outcome is not None and state.next_action is not None
+        LOG.warning(
+            "Could not %s: %s Trying again in %.1f s.",
+            what,
+            state.outcome.exception(),
+            state.next_action.sleep,
+        )
+
+    return tenacity.Retrying(
+        retry=tenacity.retry_if_exception(lambda error: isinstance(error, errors.Retriable)),
+        wait=tenacity.wait_exponential(_SHORTEST_PAUSE, max=_LONGEST_PAUSE)
+        + tenacity.wait_random(0, _SHORTEST_PAUSE),
+        stop=tenacity.stop_after_delay(patience),
+        sleep=sleep,
+        before_sleep=say,
+        reraise=True,
+    )(call)
 
 
 def _repeatable(parts: Iterable[base.Buffer]) -> Iterable[base.Buffer]:

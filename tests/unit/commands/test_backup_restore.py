@@ -91,7 +91,7 @@ def test_the_repository_may_be_named_in_the_configuration(run, operations, tmp_p
     operations.answers["backup"] = run_report(volume_report())
     line = ["--config-file", str(conf), "backup", VOLUME, "--repository"]
     assert run(*line, "vault").status == 0
-    assert operations.asked("backup").args[0] == "file:///srv/vault"
+    assert operations.asked("backup").args[0] == "vault"
     outcome = run(*line, "cellar")
     assert outcome.status == 2
     (said,) = outcome.error_lines

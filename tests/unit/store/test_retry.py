@@ -177,4 +177,4 @@ def test_the_reason_is_logged(store, inner, caplog):
     inner.fault = Unreachable(1)
     store.now()
     store.put("config", [b"x"])
-    assert "could not put config: The store does not answer." in caplog.text
+    assert "Could not put config at memory:: The store does not answer." in caplog.text
