@@ -40,6 +40,15 @@ def wanted(parsed_args: argparse.Namespace, verbose_level: int, stream: TextIO) 
     return verbose_level > 0 and columns.for_people(parsed_args) and stream.isatty()
 
 
+def shown(
+    parsed_args: argparse.Namespace, verbose_level: int, stream: TextIO
+) -> contextlib.AbstractContextManager[Listener | None]:
+    """Bars where a person watches, nothing elsewhere."""
+    if wanted(parsed_args, verbose_level, stream):
+        return bars(stream)
+    return contextlib.nullcontext()
+
+
 @contextlib.contextmanager
 def bars(stream: TextIO) -> Iterator[Listener]:
     """Draw bars on a terminal while open; yields what operations call with each event."""

@@ -46,10 +46,7 @@ class TransferCommand(base.OsbrickLister):
         self, parsed_args: argparse.Namespace
     ) -> contextlib.AbstractContextManager[progress.Listener | None]:
         """Bars where a person watches, nothing elsewhere."""
-        stream = self.app.stderr
-        if progress.wanted(parsed_args, self.app.options.verbose_level, stream):
-            return progress.bars(stream)
-        return contextlib.nullcontext()
+        return progress.shown(parsed_args, self.app.options.verbose_level, self.app.stderr)
 
     def report(self, report: RunReport, parsed_args: argparse.Namespace) -> Any:
         """The rows of a finished run; a failed volume makes the whole command fail."""

@@ -122,11 +122,9 @@ class Verify(base.OsbrickLister):
             share=parsed_args.sample,
             not_verified_for=None if for_days is None else for_days * _SECONDS_A_DAY,
         )
-        if progress.wanted(parsed_args, self.app.options.verbose_level, self.app.stderr):
-            with progress.bars(self.app.stderr) as show:
-                report = verify(context, url, request, progress=show)
-        else:
-            report = verify(context, url, request)
+        options = self.app.options
+        with progress.shown(parsed_args, options.verbose_level, self.app.stderr) as show:
+            report = verify(context, url, request, progress=show)
         if not report.ok:
             self.exit_status = DAMAGED
         damaged = sum(backup.state != "ok" for backup in report.backups)

@@ -93,7 +93,7 @@ class RestoreReader:
         workers.run(windows, self._threads, self._make_step)
         self._device.flush()
         if self._damaged:
-            damaged = _merge(self._damaged)
+            damaged = ranges.merge(self._damaged)
             lost = sum(length for _, length in damaged)
             where = ", ".join(f"{start}+{length}" for start, length in damaged[:8])
             more = ", …" if len(damaged) > 8 else ""
@@ -204,7 +204,7 @@ class RestoreReader:
                 place = chunk_map.offsets[index], chunk_map.lengths[index]
                 lacking.append(ranges.Wanted(pack, *place, len(wanted)))
                 wanted.append(_Block(block_id, chunk_offset + start, size))
-        for start, length in _merge(zeros):
+        for start, length in ranges.merge(zeros):
             self._make_zeros(start, length, buffer, amounts)
 
     def _restore_run(
@@ -271,14 +271,3 @@ class RestoreReader:
         with self._lock:
             self._damaged.append((offset, length))
             self._reasons.append(reason)
-
-
-def _merge(parts: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Ranges ``(offset, length)`` in order, neighbours joined."""
-    merged: list[tuple[int, int]] = []
-    for offset, length in sorted(parts):
-        if merged and merged[-1][0] + merged[-1][1] == offset:
-            merged[-1] = (merged[-1][0], merged[-1][1] + length)
-        else:
-            merged.append((offset, length))
-    return merged

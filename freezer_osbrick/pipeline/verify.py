@@ -63,7 +63,7 @@ class Finding:
     def lose(self, offset: int, length: int, reason: str) -> None:
         self.ranges.append((offset, length))
         if len(self.ranges) > self._most:  # memory: where much is lost, it is lost in a row
-            self.ranges = merge(self.ranges)
+            self.ranges = ranges.merge(self.ranges)
             self._most = max(self._most, 2 * len(self.ranges))
         if reason not in self.reasons and len(self.reasons) < 16:
             self.reasons.append(reason)
@@ -150,7 +150,7 @@ class BackupVerifier:
                     yield finding
             self._read(readers)
             for reader in readers:
-                reader.finding.ranges = merge(reader.finding.ranges)
+                reader.finding.ranges = ranges.merge(reader.finding.ranges)
                 if reader.finding.damaged and reader.has_changed(self._repository):
                     # Removed, or written anew by a repair: what was read is not what it is now.
                     yield from self._again(reader)
@@ -264,15 +264,3 @@ class BackupVerifier:
         with self._lock:
             for use in uses:
                 use.backup.finding.lose(use.offset + start, length, reason)
-
-
-def merge(parts: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Ranges ``(offset, length)`` in order, neighbours joined."""
-    merged: list[tuple[int, int]] = []
-    for offset, length in sorted(parts):
-        if merged and offset <= sum(merged[-1]):
-            start = merged[-1][0]
-            merged[-1] = (start, max(sum(merged[-1]), offset + length) - start)
-        else:
-            merged.append((offset, length))
-    return merged

@@ -110,12 +110,17 @@ def remove(repository: Repository, backup: Backup) -> None:
     verifications.forget(repository, backup.id)
 
 
+def is_id(text: str) -> bool:
+    """Whether a manifest may have this name."""
+    return bool(_ID.fullmatch(text))
+
+
 def _ids(repository: Repository) -> list[str]:
     """The ids of all manifests, in hexadecimal. Other objects among them are none of ours."""
     ids = []
     for info in repository.store.list(form.MANIFESTS):
         text = info.name.removeprefix(form.MANIFESTS)
-        if _ID.fullmatch(text):
+        if is_id(text):
             ids.append(text)
         else:
             LOG.warning("Object %s is no manifest: passed over.", info.name)

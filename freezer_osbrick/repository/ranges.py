@@ -61,3 +61,15 @@ def runs(wanted: Iterable[Wanted], *, gap: int = GAP, most: int = MOST) -> Itera
             if index < len(pieces):
                 first = index
                 end = pieces[index].offset + pieces[index].length
+
+
+def merge(parts: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Ranges ``(offset, length)`` in order, neighbours joined."""
+    merged: list[tuple[int, int]] = []
+    for offset, length in sorted(parts):
+        if merged and offset <= sum(merged[-1]):
+            start = merged[-1][0]
+            merged[-1] = (start, max(sum(merged[-1]), offset + length) - start)
+        else:
+            merged.append((offset, length))
+    return merged

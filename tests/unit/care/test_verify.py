@@ -13,10 +13,11 @@ from freezer_osbrick.operations.verify import VerifyRequest, verify
 from freezer_osbrick.pipeline import verify as verifying
 from freezer_osbrick.pipeline import walk
 from freezer_osbrick.pipeline.progress import Progress
-from freezer_osbrick.pipeline.verify import BackupVerifier, merge
+from freezer_osbrick.pipeline.verify import BackupVerifier
 from freezer_osbrick.repository import catalogue, verifications
 from freezer_osbrick.repository import format as form
 from freezer_osbrick.repository.maps import MapReader
+from freezer_osbrick.repository.ranges import merge
 from tests.unit.care.conftest import BLOCK, CHUNK, DAY, URL
 
 
