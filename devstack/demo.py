@@ -352,7 +352,8 @@ def _play(demo: Demo, *, keep: bool) -> None:
         try:
             demo.play()
         finally:
-            print(f"\n{demo.table}", flush=True)
+            if demo.table.rows:
+                print(f"\n{demo.table}", flush=True)
         demo.prove_clean()
     finally:
         if keep and demo.cloud.state.exists():

@@ -10,14 +10,14 @@ class Table:
     """Rows of words and numbers under titles; numbers stand to the right."""
 
     def __init__(self, *titles: str) -> None:
-        self._rows: list[Sequence[object]] = []
+        self.rows: list[Sequence[object]] = []
         self._titles = titles
 
     def add(self, *cells: object) -> None:
-        self._rows.append(cells)
+        self.rows.append(cells)
 
     def __str__(self) -> str:
-        text = [[_text(cell) for cell in row] for row in self._rows]
+        text = [[_text(cell) for cell in row] for row in self.rows]
         widths = [max(map(len, column)) for column in zip(self._titles, *text, strict=True)]
         lines = [
             "  ".join(
@@ -25,7 +25,7 @@ class Table:
             ).rstrip()
         ]
         lines.append("  ".join("-" * width for width in widths))
-        for row, cells in zip(self._rows, text, strict=True):
+        for row, cells in zip(self.rows, text, strict=True):
             lines.append(
                 "  ".join(
                     words.ljust(width) if isinstance(cell, str) else words.rjust(width)
