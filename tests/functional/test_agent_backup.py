@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from devstack.embedded.embedded_cloud.client import EmbeddedCloud
-from tests.functional.backup_host import MIB, BackupHost, data_of
+from tests.functional.backup_host import GIB, MIB, BackupHost, data_of
 
 pytest.importorskip("freezer")
 
@@ -176,6 +176,54 @@ def test_a_new_volume_has_the_properties_of_the_old_one(host: BackupHost, fast_t
     assert host.leftovers() == {}
 
 
+def test_a_volume_that_has_grown_since(host: BackupHost) -> None:
+    """It is restored into a clone of its present size; what came behind stays as it is."""
+    volume_id = host.bench.volume(1).id
+    old = data_of(1, 4 * MIB)
+    host.write(volume_id, 0, old)
+    host.backup(volume_id)
+    host.bench.embedded.cinder(
+        "POST", f"/volumes/{volume_id}/action", {"os-extend": {"new_size": 2}}
+    )
+    host.bench.embedded.wait(f"/volumes/{volume_id}", "available")
+    behind = data_of(2, 4 * MIB)
+    host.write(volume_id, 0, behind)
+    host.write(volume_id, GIB, behind)
+    restored = host.restore(volume_id)["restored_volume_id"]
+    with open(host.bench.file_of(restored), "rb") as file:
+        assert file.seek(0, os.SEEK_END) == 2 * GIB
+        assert (os.pread(file.fileno(), 4 * MIB, 0), os.pread(file.fileno(), 4 * MIB, GIB)) == (
+            old,
+            behind,
+        )
+    host.drop(restored)
+    # The next backup takes the new size, and builds on the old one all the same.
+    told = host.backup(volume_id, "--incremental")
+    assert (told["level"], told["bytes_read"]) == (1, 2 * GIB)
+    restored = host.restore(volume_id)["restored_volume_id"]
+    assert host.digest(restored) == host.digest(volume_id)
+    host.drop(restored)
+    host.drop(volume_id)
+    assert host.leftovers() == {}
+
+
+def test_two_backups_at_a_time(host: BackupHost) -> None:
+    """Of one volume, into one repository."""
+    volume_id = host.bench.volume(1).id
+    host.write(volume_id, 0, data_of(3, 16 * MIB))
+    digest = host.digest(volume_id)
+    runs = [host.start_agent("backup", volume_id, "--incremental") for _ in range(2)]
+    made = {run.wait().record["backup_id"] for run in runs}
+    assert {backup["backup_id"] for backup in host.listed("--volume-id", volume_id)} == made
+    for backup_id in sorted(made):
+        (told,) = host.command("restore", "--backup", backup_id, "-f", "json").rows
+        host.bench.users_own(told["restored_volume_id"])
+        assert host.digest(told["restored_volume_id"]) == digest
+        host.drop(told["restored_volume_id"])
+    host.drop(volume_id)
+    assert host.leftovers() == {}
+
+
 # -- clear words -----------------------------------------------------------------------------------
 
 
@@ -268,6 +316,25 @@ def test_a_disk_that_is_full(host: BackupHost, volume_id: str, small_disk: pathl
     restored = host.restore(volume_id, *container)["restored_volume_id"]
     assert host.digest(restored) == host.digest(volume_id)
     host.drop(restored)
+    assert host.leftovers() == {}
+
+
+def test_a_damaged_repository(host: BackupHost, volume_id: str) -> None:
+    """A flipped bit in what is stored of the blocks: nothing wrong is restored."""
+    repository = host.folder / "damaged"
+    container = ("--container", str(repository))
+    assert host.agent("backup", volume_id, *container).status == 0
+    pack = max(repository.rglob("*"), key=lambda path: path.is_file() and path.stat().st_size)
+    pack.chmod(0o600)
+    with open(pack, "r+b") as file:
+        file.seek(pack.stat().st_size // 2)
+        byte = file.read(1)
+        file.seek(-1, os.SEEK_CUR)
+        file.write(bytes([byte[0] ^ 1]))
+    host.write(volume_id, 0, data_of(6, 40 * MIB))
+    failed = host.agent("restore", volume_id, *container)
+    assert "damaged" in failed.error.lower()
+    assert failed.stdout == ""
     assert host.leftovers() == {}
 
 
