@@ -41,6 +41,9 @@ class EmbeddedCloud:
     def down(self, wipe: bool = False) -> None:
         """``cloud.py down``: stop all; with ``wipe`` remove the state as well."""
         self._launch("down", *(["--wipe"] if wipe else []))
+        if wipe:
+            self.state.settings = {}
+            self._sessions.clear()
 
     def _launch(self, command: str, *arguments: str) -> None:
         line = [sys.executable, str(_LAUNCHER), command, "--state", str(self.state.folder)]
