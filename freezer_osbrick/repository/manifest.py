@@ -26,15 +26,16 @@ from freezer_osbrick.store.base import Buffer
 SEGMENT_CHUNKS = 4096
 
 # Positions of the boxes, for their tags: head, index, then the segments.
-_HEAD, _INDEX, _SEGMENTS = 0, 1, 2
+_HEAD, _INDEX, FIRST_SEGMENT = 0, 1, 2
 
-_LENGTHS = struct.Struct("<II")  # of the head's and the index's box
-_ENTRY = struct.Struct("<32sIIII")  # chunk id, number of the map's pack, offset, length, reserved
+LENGTHS = struct.Struct("<II")  # of the head's and the index's box
+ENTRY = struct.Struct("<32sIIII")  # chunk id, number of the map's pack, offset, length, reserved
 _PACK = struct.Struct("<16sBQQ")  # pack id, kind, live bytes, size
 
 _MOST_HEAD = 16 << 20
 _MOST_INDEX = 1 << 30
 _FIRST_READ = 8 * 1024
+_FETCHED_AT_ONCE = 8 << 20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,13 +89,14 @@ class Manifest:
         self._repository = repository
         self.backup_id = backup_id
         self._name = form.manifest_name(backup_id)
-        self.head, self.object_id, head_length, index_length = _read_start(repository, backup_id)
+        self.head, self.object_id, head_length, index_length = read_start(repository, backup_id)
         self.size: int = self.head["size"]
         self.chunk_count = repository.chunk_count(self.size)
-        start = form.HEADER.size + _LENGTHS.size + head_length
+        start = form.HEADER.size + LENGTHS.size + head_length
         index = self._open(_INDEX, self._get(start, index_length))
         self._read_index(form.decompress(index, _MOST_INDEX), start + index_length)
         self._segments: OrderedDict[int, bytes] = OrderedDict()
+        self._boxes: IO[bytes] | None = None
         self._lock = threading.Lock()
 
     def entry(self, index: int) -> Entry:
@@ -108,7 +110,7 @@ class Manifest:
             yield self.entry(index)
 
     def _entry(self, segment: bytes, slot: int) -> Entry:
-        chunk_id, number, offset, length, _ = _ENTRY.unpack_from(segment, slot * _ENTRY.size)
+        chunk_id, number, offset, length, _ = ENTRY.unpack_from(segment, slot * ENTRY.size)
         if chunk_id == form.ZEROS:
             return ZERO_ENTRY
         if number >= len(self._pack_ids):
@@ -140,16 +142,40 @@ class Manifest:
     def _segment(self, number: int) -> bytes:
         with self._lock:
             if number not in self._segments:
-                box = self._get(*self._places[number])
+                box = self._box(number)
                 chunks = min(SEGMENT_CHUNKS, self.chunk_count - number * SEGMENT_CHUNKS)
-                size = chunks * _ENTRY.size
-                segment = form.decompress(self._open(_SEGMENTS + number, box), size)
+                size = chunks * ENTRY.size
+                segment = form.decompress(self._open(FIRST_SEGMENT + number, box), size)
                 if len(segment) != size:
                     raise errors.Damaged(f"A segment of object {self._name} is too short.")
                 self._segments[number] = segment
                 if len(self._segments) > 4:
                     self._segments.popitem(last=False)
             return self._segments[number]
+
+    def _box(self, number: int) -> bytes:
+        """The box of a segment. All of them are fetched with the first one: the manifest may be
+        removed, or written anew, while somebody works through it."""
+        first = self._places[0][0]
+        if self._boxes is None:
+            self._boxes = self._fetch_boxes(first)
+        offset, length = self._places[number]
+        self._boxes.seek(offset - first)
+        return self._boxes.read(length)
+
+    def _fetch_boxes(self, offset: int) -> IO[bytes]:
+        boxes = new_spool()
+        end = sum(self._places[-1])
+        while offset < end:
+            part = self._get(offset, min(end - offset, _FETCHED_AT_ONCE))
+            boxes.write(part)
+            offset += len(part)
+        header = self._get(0, form.HEADER.size)
+        if not header.endswith(self.object_id):
+            raise errors.BackupMissing(
+                f"Backup {self.backup_id.hex()} was stored anew just now: try again."
+            )
+        return boxes
 
     def _get(self, offset: int, length: int) -> bytes:
         try:
@@ -158,7 +184,7 @@ class Manifest:
             raise errors.BackupMissing(f"There is no backup {self.backup_id.hex()}.") from None
 
     def _open(self, position: int, box: bytes) -> Buffer:
-        return _open_box(self._repository, self._name, self.object_id, position, box)
+        return open_manifest_box(self._repository, self._name, self.object_id, position, box)
 
 
 def read_head(repository: Repository, backup_id: bytes) -> Head:
@@ -167,7 +193,13 @@ def read_head(repository: Repository, backup_id: bytes) -> Head:
     :raises errors.BackupMissing: there is no such backup.
     :raises errors.Damaged: it cannot be read.
     """
-    return _read_start(repository, backup_id)[0]
+    return read_start(repository, backup_id)[0]
+
+
+def new_spool() -> IO[bytes]:
+    """A file for boxes: on disk once they are many, so that memory does not grow with the
+    volume."""
+    return tempfile.SpooledTemporaryFile(max_size=32 << 20, prefix="freezer-osbrick-")
 
 
 class ManifestWriter:
@@ -186,9 +218,7 @@ class ManifestWriter:
         self._missing: dict[int, int] = {}
         self._packs: dict[bytes, PackUse] = {}
         self._numbers: dict[bytes, int] = {}
-        # Finished segments; on disk once they are many, so that memory does not grow with the
-        # volume.
-        self._spool = tempfile.SpooledTemporaryFile(max_size=32 << 20, prefix="freezer-osbrick-")  # noqa: SIM115
+        self._spool = new_spool()  # of the boxes of finished segments
         self._places: dict[int, tuple[int, int]] = {}
         self._lock = threading.Lock()
 
@@ -209,13 +239,13 @@ class ManifestWriter:
         with self._lock:
             if number not in self._open_segments:
                 chunks = min(SEGMENT_CHUNKS, self._chunk_count - number * SEGMENT_CHUNKS)
-                self._open_segments[number] = bytearray(chunks * _ENTRY.size)
+                self._open_segments[number] = bytearray(chunks * ENTRY.size)
                 self._missing[number] = chunks
             if not entry.zeros:
                 pack = self._numbers.setdefault(entry.pack, len(self._numbers))
-                _ENTRY.pack_into(
+                ENTRY.pack_into(
                     self._open_segments[number],
-                    slot * _ENTRY.size,
+                    slot * ENTRY.size,
                     entry.chunk_id,
                     pack,
                     entry.offset,
@@ -242,7 +272,7 @@ class ManifestWriter:
         head_box = self._seal(_HEAD, form.compress(json.dumps(head).encode()))
         start = [
             form.header(form.KIND_MANIFEST, sealer.code, self._repository.id, self._object_id),
-            _LENGTHS.pack(sum(map(len, head_box)), sum(map(len, index_box))),
+            LENGTHS.pack(sum(map(len, head_box)), sum(map(len, index_box))),
         ]
 
         parts = _Parts([*start, *head_box, *index_box], self._spool, self._places)
@@ -273,7 +303,7 @@ class ManifestWriter:
     def _close_segment(self, number: int) -> None:
         data = form.compress(bytes(self._open_segments.pop(number)))
         del self._missing[number]
-        box = b"".join(self._seal(_SEGMENTS + number, data))
+        box = b"".join(self._seal(FIRST_SEGMENT + number, data))
         offset = self._spool.seek(0, 2)
         self._spool.write(box)
         self._places[number] = (offset, len(box))
@@ -305,9 +335,13 @@ def _pack_row(pack: bytes, use: PackUse) -> bytes:
     return _PACK.pack(pack, use.kind, use.live, use.size)
 
 
-def _read_start(repository: Repository, backup_id: bytes) -> tuple[Head, bytes, int, int]:
+def read_start(repository: Repository, backup_id: bytes) -> tuple[Head, bytes, int, int]:
     """The head of a manifest, its object's id, and the lengths of the head's and the index's
-    box."""
+    box.
+
+    :raises errors.BackupMissing: there is no such backup.
+    :raises errors.Damaged: it cannot be read.
+    """
     name = form.manifest_name(backup_id)
     try:
         return _parse_start(repository, backup_id, name)
@@ -324,16 +358,16 @@ def _parse_start(
     sealing = repository.sealer.code
     object_id = start[form.HEADER.size - form.OBJECT_ID_SIZE : form.HEADER.size]
     form.check_header(start, form.KIND_MANIFEST, sealing, repository.id, object_id, name)
-    fixed = form.HEADER.size + _LENGTHS.size
+    fixed = form.HEADER.size + LENGTHS.size
     if len(start) < fixed:
         raise errors.Damaged(f"Object {name} is too short.")
-    head_length, index_length = _LENGTHS.unpack_from(start, form.HEADER.size)
+    head_length, index_length = LENGTHS.unpack_from(start, form.HEADER.size)
     if fixed + head_length + index_length > size:
         raise errors.Damaged(f"Object {name} is too short.")
     box = start[fixed : fixed + head_length]
     if len(box) < head_length:
         box = store.get(name, fixed, head_length)
-    text = form.decompress(_open_box(repository, name, object_id, _HEAD, box), _MOST_HEAD)
+    text = form.decompress(open_manifest_box(repository, name, object_id, _HEAD, box), _MOST_HEAD)
     try:
         head = json.loads(text)
         if head["backup"] != backup_id.hex():
@@ -346,9 +380,13 @@ def _parse_start(
     return head, object_id, head_length, index_length
 
 
-def _open_box(
+def open_manifest_box(
     repository: Repository, name: str, object_id: bytes, position: int, box: bytes
 ) -> Buffer:
+    """The data of one box of a manifest.
+
+    :raises errors.Damaged: naming the manifest.
+    """
     try:
         return repository.sealer.open(form.KIND_MANIFEST, object_id, position, memoryview(box))
     except errors.Damaged:

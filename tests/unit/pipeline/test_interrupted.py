@@ -106,7 +106,7 @@ def test_the_store_fails_at_any_call_of_a_backup(moment, error):
         history.check(inner, committed=f"manifests/{NEW.hex()}" in inner.objects)
         inner.objects = objects
         number += 1
-    assert number > 25
+    assert number > 15
 
 
 @pytest.mark.parametrize("moment", ["before", "after"])
