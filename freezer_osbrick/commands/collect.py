@@ -19,6 +19,8 @@ AMOUNTS = (
     Column("doomed_bytes", "Doomed bytes", Bytes),
     Column("waiting", "Waiting"),
     Column("waiting_bytes", "Waiting bytes", Bytes),
+    Column("rewritten", "Rewritten"),
+    Column("rewritten_bytes", "Rewritten bytes", Bytes),
     Column("needed", "Needed"),
     Column("needed_bytes", "Needed bytes", Bytes),
     Column("reasons", "Reasons", columns.Nested),
@@ -44,6 +46,16 @@ class CollectGarbage(base.OsbrickShowOne):
             help="hours for which a doomed pack is kept (default: 24)",
         )
         parser.add_argument(
+            "--rewrite-below",
+            metavar="<percent>",
+            type=percent,
+            default=20.0,
+            help=(
+                "rewrite packs of which a smaller share is still needed, so that the rest can be"
+                " given back (default: 20; 0: never)"
+            ),
+        )
+        parser.add_argument(
             "--dry-run", action="store_true", help="say what would be done, do nothing"
         )
         return parser
@@ -60,6 +72,7 @@ class CollectGarbage(base.OsbrickShowOne):
             context,
             base.repository_url(context, parsed_args),
             grace=parsed_args.grace * HOUR,
+            rewrite_below=parsed_args.rewrite_below / 100,
             dry_run=parsed_args.dry_run,
         )
         return columns.detail(AMOUNTS, dataclasses.asdict(done), parsed_args)
@@ -74,3 +87,14 @@ def hours(text: str) -> float:
     if not 0 <= count < float("inf"):
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of hours")
     return count
+
+
+def percent(text: str) -> float:
+    """A share in percent for argparse, with or without its sign."""
+    try:
+        share = float(text.removesuffix("%"))
+    except ValueError:
+        share = -1.0
+    if not 0 <= share <= 100:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of percent from 0 to 100")
+    return share

@@ -20,7 +20,7 @@ from collections.abc import Set
 
 from freezer_osbrick import errors
 from freezer_osbrick.repository import format as form
-from freezer_osbrick.repository import leases
+from freezer_osbrick.repository import leases, rewriting
 from freezer_osbrick.repository.manifest import Manifest
 from freezer_osbrick.repository.repository import Repository
 
@@ -34,6 +34,8 @@ class Collected:
     :param doomed: packs that were found unneeded now.
     :param deleted: packs that were doomed long enough and are gone.
     :param waiting: packs that are doomed and wait, for the grace period or for a lease.
+    :param needed: packs that backups need.
+    :param rewritten: of those, packs of which little was needed; the next collection dooms them.
     :param reasons: why some wait, a sentence each.
     """
 
@@ -45,26 +47,37 @@ class Collected:
     waiting_bytes: int = 0
     needed: int = 0
     needed_bytes: int = 0
+    rewritten: int = 0
+    rewritten_bytes: int = 0
     reasons: list[str] = dataclasses.field(default_factory=list)
 
 
 def collect(
-    repository: Repository, *, grace: float = DEFAULT_GRACE, dry_run: bool = False
+    repository: Repository,
+    *,
+    grace: float = DEFAULT_GRACE,
+    rewrite_below: float = 0.0,
+    dry_run: bool = False,
 ) -> Collected:
-    """Delete what was doomed long enough, and doom what is unneeded now.
+    """Delete what was doomed long enough, doom what is unneeded now, rewrite what is mostly
+    unneeded.
 
     :param grace: seconds that a doomed pack is kept.
+    :param rewrite_below: packs of which a smaller share is needed are rewritten.
     :raises errors.Damaged: a manifest cannot be read, so that nobody knows what it needs; nothing
         was deleted.
     """
-    return _Collection(repository, grace, dry_run).run()
+    return _Collection(repository, grace, rewrite_below, dry_run).run()
 
 
 class _Collection:
-    def __init__(self, repository: Repository, grace: float, dry_run: bool) -> None:
+    def __init__(
+        self, repository: Repository, grace: float, rewrite_below: float, dry_run: bool
+    ) -> None:
         self._repository = repository
         self._store = repository.store
         self._grace = grace
+        self._rewrite_below = rewrite_below
         self._dry_run = dry_run
         self._result = Collected()
 
@@ -76,7 +89,8 @@ class _Collection:
         sizes = self._packs()
         # After the leases and the packs: a backup that has ended since shows its manifest here, one
         # that has not shows its lease there.
-        needed = self._needed()
+        manifests = self._manifests()
+        needed = frozenset().union(*(manifest.packs.keys() for manifest in manifests))
         result.needed = len(needed & sizes.keys())
         result.needed_bytes = sum(sizes[pack] for pack in needed & sizes.keys())
         ripe = {name: packs for name, packs in lists.items() if self._is_ripe(name, now, living)}
@@ -93,7 +107,20 @@ class _Collection:
         if not self._dry_run:
             for name in wrong:
                 self._store.delete(name)
+        self._rewrite(manifests, sizes)
         return result
+
+    def _rewrite(self, manifests: list[Manifest], sizes: dict[bytes, int]) -> None:
+        if self._rewrite_below:
+            done = rewriting.rewrite(
+                self._repository,
+                manifests,
+                sizes,
+                below=self._rewrite_below,
+                dry_run=self._dry_run,
+            )
+            self._result.rewritten = done.packs
+            self._result.rewritten_bytes = done.bytes
 
     def _living_leases(self, now: float) -> list[leases.SeenLease]:
         living = []
@@ -118,13 +145,12 @@ class _Collection:
                 found[pack] = info.size
         return found
 
-    def _needed(self) -> frozenset[bytes]:
-        """The packs that any backup needs."""
-        needed: set[bytes] = set()
+    def _manifests(self) -> list[Manifest]:
+        found = []
         for info in self._store.list(form.MANIFESTS):
             try:
                 backup_id = bytes.fromhex(info.name.removeprefix(form.MANIFESTS))
-                needed |= Manifest(self._repository, backup_id).packs.keys()
+                found.append(Manifest(self._repository, backup_id))
             except errors.BackupMissing:
                 continue  # removed since we listed it
             except (errors.RepositoryError, ValueError) as error:
@@ -132,7 +158,7 @@ class _Collection:
                     f"Object {info.name} cannot be read, so that nobody knows what it needs: "
                     f"nothing was deleted. Repair it or remove it first. ({error})"
                 ) from None
-        return frozenset(needed)
+        return found
 
     def _is_ripe(self, name: str, now: float, living: list[leases.SeenLease]) -> bool:
         try:

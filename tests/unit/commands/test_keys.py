@@ -7,6 +7,7 @@ import pathlib
 
 import pytest
 
+from freezer_osbrick import opts
 from freezer_osbrick.operations.context import Context, read_secret
 from freezer_osbrick.repository import keys, repository
 from freezer_osbrick.store.local import LocalStore
@@ -99,7 +100,7 @@ def test_a_repository_without_keys(command_line, plain: str, key_file: pathlib.P
 
 
 def test_a_new_repository_is_sealed_by_the_key(tmp_path: pathlib.Path, key_file) -> None:
-    context = Context(conf=None, key_file=str(key_file))  # type: ignore[arg-type]
+    context = Context(opts.load(), key_file=str(key_file))
     made = context.open_repository(str(tmp_path / "new"), create=True)
     assert made.master_key is not None
     assert context.open_repository(str(tmp_path / "new")).id == made.id

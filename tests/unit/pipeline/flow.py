@@ -15,8 +15,10 @@ BLOCK, CHUNK_BLOCKS = 4096, 8
 CHUNK = BLOCK * CHUNK_BLOCKS
 
 
-def new_repository(store=None):
-    return repository.create(store or MemoryStore(), block_size=BLOCK, chunk_blocks=CHUNK_BLOCKS)
+def new_repository(store=None, **options):
+    return repository.create(
+        store or MemoryStore(), block_size=BLOCK, chunk_blocks=CHUNK_BLOCKS, **options
+    )
 
 
 def new_head(backup_id, level=0, **fields):
