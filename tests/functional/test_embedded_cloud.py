@@ -24,8 +24,13 @@ from devstack.embedded.embedded_cloud.errors import ApiError, CloudError
 CHECKOUT = pathlib.Path(__file__).resolve().parents[2]
 LAUNCHER = CHECKOUT / "devstack" / "embedded" / "cloud.py"
 MIB = 1 << 20
-CONNECTOR = {"host": "backup-host", "ip": "127.0.0.1", "platform": "x86_64", "os_type": "linux",
-             "multipath": False}
+CONNECTOR = {
+    "host": "backup-host",
+    "ip": "127.0.0.1",
+    "platform": "x86_64",
+    "os_type": "linux",
+    "multipath": False,
+}
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
 
@@ -76,7 +81,9 @@ def beginning(path: str | os.PathLike[str]) -> bytes:
 def test_status_says_what_a_program_needs(cloud: EmbeddedCloud) -> None:
     done = subprocess.run(
         [sys.executable, LAUNCHER, "status", "--json", "--state", cloud.state.folder],
-        stdout=subprocess.PIPE, text=True, check=True,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
     )
     status = json.loads(done.stdout)
     assert status["running"] is True
@@ -100,9 +107,7 @@ def test_a_second_up_leaves_the_services_alone(cloud: EmbeddedCloud) -> None:
     assert cloud.status()["pids"] == before
 
 
-def test_projects_do_not_see_each_other(
-    cloud: EmbeddedCloud, volume: dict[str, Any]
-) -> None:
+def test_projects_do_not_see_each_other(cloud: EmbeddedCloud, volume: dict[str, Any]) -> None:
     with pytest.raises(ApiError) as refusal:
         cloud.cinder("GET", f"/volumes/{volume['id']}", project="other")
     assert refusal.value.status == 404
@@ -183,8 +188,11 @@ def test_snapshots_share_their_blocks(cloud: EmbeddedCloud, volume: dict[str, An
 def test_a_group_is_snapshot_together(cloud: EmbeddedCloud) -> None:
     types = cloud.cinder("GET", "/group_types")["group_types"]
     (group_type,) = [each["id"] for each in types if each["name"] == "consistent"]
-    (volume_type,) = [each["id"] for each in cloud.cinder("GET", "/types")["volume_types"]
-                      if each["name"] == "file"]
+    (volume_type,) = [
+        each["id"]
+        for each in cloud.cinder("GET", "/types")["volume_types"]
+        if each["name"] == "file"
+    ]
     body: dict[str, Any] = {"group": {"group_type": group_type, "volume_types": [volume_type]}}
     group = cloud.cinder("POST", "/groups", body)["group"]
     cloud.wait(f"/groups/{group['id']}", "available")
@@ -192,8 +200,11 @@ def test_a_group_is_snapshot_together(cloud: EmbeddedCloud) -> None:
     body = {"group_snapshot": {"group_id": group["id"], "name": "together"}}
     taken = cloud.cinder("POST", "/group_snapshots", body)["group_snapshot"]
     cloud.wait(f"/group_snapshots/{taken['id']}", "available")
-    snapshots = [each for each in cloud.cinder("GET", "/snapshots/detail")["snapshots"]
-                 if each["group_snapshot_id"] == taken["id"]]
+    snapshots = [
+        each
+        for each in cloud.cinder("GET", "/snapshots/detail")["snapshots"]
+        if each["group_snapshot_id"] == taken["id"]
+    ]
     assert {each["volume_id"] for each in snapshots} == {each["id"] for each in members}
     cloud.cinder("DELETE", f"/group_snapshots/{taken['id']}")
     cloud.wait(f"/group_snapshots/{taken['id']}", "deleted")
@@ -276,9 +287,7 @@ def test_a_failed_create_is_tried_three_times(cloud: EmbeddedCloud) -> None:
     cloud.delete_volume(made["id"])
 
 
-def test_a_refused_attachment_can_be_deleted(
-    cloud: EmbeddedCloud, volume: dict[str, Any]
-) -> None:
+def test_a_refused_attachment_can_be_deleted(cloud: EmbeddedCloud, volume: dict[str, Any]) -> None:
     cloud.faults(initialize_connection={"error": "no path"})
     with pytest.raises(ApiError) as refusal:
         cloud.pretend_server(volume["id"])
@@ -301,11 +310,19 @@ def test_api_faults_by_method_path_project_and_count(
     cloud: EmbeddedCloud, volume: dict[str, Any]
 ) -> None:
     address = f"/volumes/{volume['id']}"
-    cloud.api_faults([
-        {"method": "GET", "path": "^/volumes/[^/]+$", "status": 503, "retry_after": 2,
-         "times": 2, "project": cloud.session("demo").project_id},
-        {"path": "^/snapshots", "status": 413, "message": "no more snapshots"},
-    ])
+    cloud.api_faults(
+        [
+            {
+                "method": "GET",
+                "path": "^/volumes/[^/]+$",
+                "status": 503,
+                "retry_after": 2,
+                "times": 2,
+                "project": cloud.session("demo").project_id,
+            },
+            {"path": "^/snapshots", "status": 413, "message": "no more snapshots"},
+        ]
+    )
     cloud.cinder("GET", "/volumes")  # another path
     with pytest.raises(ApiError, match="404"):  # another project
         cloud.cinder("GET", address, project="other")
@@ -372,8 +389,14 @@ def test_the_unmodified_freezer_finds_its_way(
     environment.update(cloud.env("demo"))
     server = cloud.pretend_server(volume["id"])["server_id"]
     script = FREEZER_JOB.format(log=tmp_path / "freezer.log", volume=volume["id"], server=server)
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", script], env=environment,
-                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", script],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
     cloud.release_server(volume["id"])
     assert done.returncode == 0, done.stdout
 
@@ -446,12 +469,15 @@ def test_down_ends_file_systems_that_a_guest_left_mounted(
 def test_failures_are_one_sentence(tmp_path: pathlib.Path) -> None:
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         line = [sys.executable, os.fspath(LAUNCHER), *arguments, "--state", os.fspath(tmp_path)]
-        return subprocess.run(line, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                              check=False)
+        return subprocess.run(
+            line, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+        )
 
     done = run("pretend-server", str(uuid.uuid4()))
     assert (done.returncode, done.stdout) == (
-        1, f"cloud.py: there is no cloud in {tmp_path}: bring it up first\n")
+        1,
+        f"cloud.py: there is no cloud in {tmp_path}: bring it up first\n",
+    )
     assert run("status").returncode == 3
     (tmp_path / "cloud.json").write_text("{")
     done = run("status")
@@ -465,8 +491,15 @@ def test_a_plain_user_has_a_cloud_of_files(cloud: EmbeddedCloud) -> None:
     venv_python = pathlib.Path(cloud.status()["venv"], "bin", "python")
 
     def run(program: str | os.PathLike[str], *arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run([os.fspath(program), *arguments], stdout=subprocess.PIPE,
-                              stderr=subprocess.STDOUT, text=True, check=False, cwd="/", **nobody)
+        return subprocess.run(
+            [os.fspath(program), *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+            cwd="/",
+            **nobody,
+        )
 
     try:
         for program in (sys.executable, venv_python):
@@ -478,8 +511,9 @@ def test_a_plain_user_has_a_cloud_of_files(cloud: EmbeddedCloud) -> None:
     common = ("-B", os.fspath(LAUNCHER))
     state = ("--state", os.fspath(folder / "state"))
     try:
-        done = run(sys.executable, *common, "up", "--venv", os.fspath(venv_python.parents[1]),
-                   *state)
+        done = run(
+            sys.executable, *common, "up", "--venv", os.fspath(venv_python.parents[1]), *state
+        )
         assert done.returncode == 0, done.stdout
         assert "attached as file paths" in done.stdout
         own = EmbeddedCloud(folder / "state")
@@ -487,8 +521,16 @@ def test_a_plain_user_has_a_cloud_of_files(cloud: EmbeddedCloud) -> None:
         guest = own.pretend_server(volume["id"])
         assert guest["device"] == os.fspath(own.pool / f"volume-{volume['id']}")
         own.release_server(volume["id"])
-        done = run(sys.executable, *common, "up", "--attach", "loop", *state,
-                   "--venv", os.fspath(venv_python.parents[1]))
+        done = run(
+            sys.executable,
+            *common,
+            "up",
+            "--attach",
+            "loop",
+            *state,
+            "--venv",
+            os.fspath(venv_python.parents[1]),
+        )
         assert done.returncode == 1 and "only root can attach loop devices" in done.stdout
     finally:
         done = run(sys.executable, *common, "down", "--wipe", *state)
@@ -510,8 +552,23 @@ def test_ceph_is_a_second_backend(cloud: EmbeddedCloud, tmp_path: pathlib.Path) 
             return subprocess.run(line, stdout=subprocess.PIPE, check=True).stdout
 
         def bench(image: str) -> None:
-            line = ["rbd", "-c", conf, "-n", "client.cinder", "bench", "--io-type", "write",
-                    "--io-pattern", "rand", "--io-size", "64K", "--io-total", "4M", image]
+            line = [
+                "rbd",
+                "-c",
+                conf,
+                "-n",
+                "client.cinder",
+                "bench",
+                "--io-type",
+                "write",
+                "--io-pattern",
+                "rand",
+                "--io-size",
+                "64K",
+                "--io-total",
+                "4M",
+                image,
+            ]
             subprocess.run(line, stdout=subprocess.DEVNULL, check=True)
 
         volume = own.create_volume(1, volume_type="rbd")

@@ -42,8 +42,14 @@ def require(install: bool, say: Say) -> None:
         raise CloudError("Ceph can be installed by root on Debian or Ubuntu only")
     say(f"installing Debian packages: {' '.join(PACKAGES)}")
     environment = dict(os.environ, DEBIAN_FRONTEND="noninteractive")
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                          env=environment, check=False)
+    done = subprocess.run(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=environment,
+        check=False,
+    )
     if done.returncode:
         raise CloudError("apt-get failed: " + "\n".join(done.stdout.splitlines()[-5:]))
 
@@ -115,8 +121,18 @@ class Cluster:
         self._write_conf()
         self._make_keys()
         self._write_monitor_map()
-        _run("ceph-mon", "--mkfs", "-i", "a", "--monmap", str(self._folder / "monmap"),
-             "--keyring", str(self._folder / "keyring"), "-c", str(self.conf))
+        _run(
+            "ceph-mon",
+            "--mkfs",
+            "-i",
+            "a",
+            "--monmap",
+            str(self._folder / "monmap"),
+            "--keyring",
+            str(self._folder / "keyring"),
+            "-c",
+            str(self.conf),
+        )
         self._made.touch()
 
     def _make_keys(self) -> None:
@@ -157,8 +173,16 @@ class Cluster:
     def _write_monitor_map(self) -> None:
         path = self._folder / "monmap"
         path.unlink(missing_ok=True)
-        _run("monmaptool", "--create", "--fsid", self._state.settings["ceph"]["fsid"],
-             "--addv", "a", self._monitor_addresses(), str(path))
+        _run(
+            "monmaptool",
+            "--create",
+            "--fsid",
+            self._state.settings["ceph"]["fsid"],
+            "--addv",
+            "a",
+            self._monitor_addresses(),
+            str(path),
+        )
 
     def _move_monitor_if_taken(self) -> None:
         """A monitor knows its own address: another port has to be told to it."""
@@ -167,60 +191,70 @@ class Cluster:
         self._write_conf()
         if self._monitor_addresses() != before:
             self._write_monitor_map()
-            _run("ceph-mon", "-i", "a", "--inject-monmap", str(self._folder / "monmap"),
-                 "-c", str(self.conf))
+            _run(
+                "ceph-mon",
+                "-i",
+                "a",
+                "--inject-monmap",
+                str(self._folder / "monmap"),
+                "-c",
+                str(self.conf),
+            )
 
     def _write_conf(self) -> None:
         folder, log = self._folder, self._state.log
-        configuration.write(self.conf, {
-            "global": {
-                "fsid": self._state.settings["ceph"]["fsid"],
-                "mon_host": self._monitor_addresses(),
-                "public_addr": "127.0.0.1",
-                "cluster_addr": "127.0.0.1",
-                "ms_bind_ipv6": "false",
-                "auth_cluster_required": "cephx",
-                "auth_service_required": "cephx",
-                "auth_client_required": "cephx",
-                "auth_allow_insecure_global_id_reclaim": "false",
-                "keyring": folder / "keyring",
-                "run_dir": folder,
-                "admin_socket": "",  # its path could grow too long for a socket
-                "log_file": f"{log}/$name.log",
-                "pid_file": "",
-                "crash_dir": folder / "crash",
-                "osd_pool_default_size": 1,
-                "osd_pool_default_min_size": 1,
-                "osd_pool_default_pg_num": 8,
-                "osd_pool_default_pgp_num": 8,
-                "osd_pool_default_pg_autoscale_mode": "off",
-                "osd_crush_chooseleaf_type": 0,
-                "mon_allow_pool_size_one": "true",
-                "mon_warn_on_pool_no_redundancy": "false",
-                "mon_max_pg_per_osd": 500,
-                "rbd_default_features": 61,  # with object-map and fast-diff, for change hints
+        configuration.write(
+            self.conf,
+            {
+                "global": {
+                    "fsid": self._state.settings["ceph"]["fsid"],
+                    "mon_host": self._monitor_addresses(),
+                    "public_addr": "127.0.0.1",
+                    "cluster_addr": "127.0.0.1",
+                    "ms_bind_ipv6": "false",
+                    "auth_cluster_required": "cephx",
+                    "auth_service_required": "cephx",
+                    "auth_client_required": "cephx",
+                    "auth_allow_insecure_global_id_reclaim": "false",
+                    "keyring": folder / "keyring",
+                    "run_dir": folder,
+                    "admin_socket": "",  # its path could grow too long for a socket
+                    "log_file": f"{log}/$name.log",
+                    "pid_file": "",
+                    "crash_dir": folder / "crash",
+                    "osd_pool_default_size": 1,
+                    "osd_pool_default_min_size": 1,
+                    "osd_pool_default_pg_num": 8,
+                    "osd_pool_default_pgp_num": 8,
+                    "osd_pool_default_pg_autoscale_mode": "off",
+                    "osd_crush_chooseleaf_type": 0,
+                    "mon_allow_pool_size_one": "true",
+                    "mon_warn_on_pool_no_redundancy": "false",
+                    "mon_max_pg_per_osd": 500,
+                    "rbd_default_features": 61,  # with object-map and fast-diff, for change hints
+                },
+                "mon.a": {
+                    "mon_data": folder / "mon",
+                    "mon_data_avail_crit": 1,
+                    "mon_data_avail_warn": 1,
+                    "mon_osd_cache_size": 50,
+                    "rocksdb_cache_size": 33554432,
+                },
+                "osd.0": {
+                    "osd_data": folder / "osd",
+                    "osd_objectstore": "bluestore",
+                    "bluestore_block_size": _OSD_BYTES,
+                    "bluestore_block_create": "true",
+                    "bluestore_fsck_on_mount": "false",
+                    "osd_memory_target": 939524096,
+                    "bluestore_cache_autotune": "false",
+                    "bluestore_cache_size": 134217728,
+                    "osd_op_num_shards": 2,
+                    "osd_scrub_begin_hour": 0,
+                    "osd_scrub_end_hour": 0,
+                },
             },
-            "mon.a": {
-                "mon_data": folder / "mon",
-                "mon_data_avail_crit": 1,
-                "mon_data_avail_warn": 1,
-                "mon_osd_cache_size": 50,
-                "rocksdb_cache_size": 33554432,
-            },
-            "osd.0": {
-                "osd_data": folder / "osd",
-                "osd_objectstore": "bluestore",
-                "bluestore_block_size": _OSD_BYTES,
-                "bluestore_block_create": "true",
-                "bluestore_fsck_on_mount": "false",
-                "osd_memory_target": 939524096,
-                "bluestore_cache_autotune": "false",
-                "bluestore_cache_size": 134217728,
-                "osd_op_num_shards": 2,
-                "osd_scrub_begin_hour": 0,
-                "osd_scrub_end_hour": 0,
-            },
-        })
+        )
 
     # -- asking it
 
@@ -254,8 +288,7 @@ class Cluster:
 
 def _run(*command: str, seconds: float = 60) -> str:
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False,
-                              timeout=seconds)
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=seconds)
     except subprocess.TimeoutExpired as error:
         raise CloudError(f"{' '.join(command)} did not end within {seconds:.0f} s") from error
     if done.returncode:

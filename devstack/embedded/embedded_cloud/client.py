@@ -47,8 +47,13 @@ class EmbeddedCloud:
 
     def _launch(self, command: str, *arguments: str) -> None:
         line = [sys.executable, str(_LAUNCHER), command, "--state", str(self.state.folder)]
-        done = subprocess.run([*line, *arguments], stdout=subprocess.PIPE,
-                              stderr=subprocess.STDOUT, text=True, check=False)
+        done = subprocess.run(
+            [*line, *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
         if done.returncode:
             raise CloudError(f"cloud.py {command} failed: {done.stdout.strip()}")
 
@@ -136,9 +141,7 @@ class EmbeddedCloud:
         """A session of the project's user."""
         if project not in self._sessions:
             env = self.env(project)
-            session = Session(
-                env["OS_AUTH_URL"], env["OS_USERNAME"], env["OS_PASSWORD"], project
-            )
+            session = Session(env["OS_AUTH_URL"], env["OS_USERNAME"], env["OS_PASSWORD"], project)
             session.authenticate()
             self._sessions[project] = session
         return self._sessions[project]
@@ -209,12 +212,25 @@ class EmbeddedCloud:
         may go to one ``server_id``.
         """
         server_id = server_id or str(uuid.uuid4())
-        reserved = self.cinder("POST", "/attachments", {"attachment": {
-            "volume_uuid": volume_id, "instance_uuid": server_id, "mode": "rw",
-        }}, project)["attachment"]
+        reserved = self.cinder(
+            "POST",
+            "/attachments",
+            {
+                "attachment": {
+                    "volume_uuid": volume_id,
+                    "instance_uuid": server_id,
+                    "mode": "rw",
+                }
+            },
+            project,
+        )["attachment"]
         connector = {
-            "host": "embedded-compute", "ip": "127.0.0.1", "platform": "x86_64",
-            "os_type": "linux", "multipath": False, "mountpoint": "/dev/vdb",
+            "host": "embedded-compute",
+            "ip": "127.0.0.1",
+            "platform": "x86_64",
+            "os_type": "linux",
+            "multipath": False,
+            "mountpoint": "/dev/vdb",
         }
         address = f"/attachments/{reserved['id']}"
         try:
@@ -226,18 +242,25 @@ class EmbeddedCloud:
         device = servers.device_of(made["attachment"]["connection_info"])
         project_id = self.session(project).project_id
         with servers.changing(self.state) as known:
-            server = known.setdefault(server_id, {
-                "name": f"server-{server_id[:8]}", "project_id": project_id,
-                "metadata": metadata or {}, "volumes": {},
-            })
+            server = known.setdefault(
+                server_id,
+                {
+                    "name": f"server-{server_id[:8]}",
+                    "project_id": project_id,
+                    "metadata": metadata or {},
+                    "volumes": {},
+                },
+            )
             server["volumes"][volume_id] = {"attachment_id": reserved["id"], "device": device}
         return {"server_id": server_id, "attachment_id": reserved["id"], "device": device}
 
     def release_server(self, volume_id: str) -> None:
         """Detach the volume from its pretended server; the last volume ends the server."""
-        holders = [(server_id, server["project_id"], server["volumes"][volume_id])
-                   for server_id, server in self.servers().items()
-                   if volume_id in server["volumes"]]
+        holders = [
+            (server_id, server["project_id"], server["volumes"][volume_id])
+            for server_id, server in self.servers().items()
+            if volume_id in server["volumes"]
+        ]
         if not holders:
             raise CloudError(f"volume {volume_id} is attached to no pretended server")
         projects = {number: name for name, number in self.state.settings["projects"].items()}

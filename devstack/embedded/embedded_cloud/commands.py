@@ -50,8 +50,21 @@ def _print_table(status: dict[str, Any]) -> None:
     rows = [("state", status["state"]), ("running", "yes" if status["running"] else "no")]
     for name, pid in status.get("pids", {}).items():
         rows.append((name, f"pid {pid}" if pid else "not running"))
-    for key in ("auth_url", "cinder_url", "compute_url", "attach", "pool", "pool_kind",
-                "reflink", "faults", "api_faults", "venv", "log", "ceph_conf", "ceph_keyring"):
+    for key in (
+        "auth_url",
+        "cinder_url",
+        "compute_url",
+        "attach",
+        "pool",
+        "pool_kind",
+        "reflink",
+        "faults",
+        "api_faults",
+        "venv",
+        "log",
+        "ceph_conf",
+        "ceph_keyring",
+    ):
         if status.get(key) is not None:
             rows.append((key, str(status[key])))
     if status.get("backends"):
@@ -98,39 +111,63 @@ def _ceph_modules(cloud: EmbeddedCloud, options: argparse.Namespace) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="cloud.py", description=__doc__)
     common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("--state", type=pathlib.Path, default=default_folder(), metavar="DIR",
-                        help="state folder (or EMBEDDED_CLOUD_STATE; now %(default)s)")
+    common.add_argument(
+        "--state",
+        type=pathlib.Path,
+        default=default_folder(),
+        metavar="DIR",
+        help="state folder (or EMBEDDED_CLOUD_STATE; now %(default)s)",
+    )
     verbs = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     up = verbs.add_parser("up", parents=[common], help="bring the cloud up")
-    up.add_argument("--venv", type=pathlib.Path, default=default_venv(), metavar="DIR",
-                    help="the cloud's environment (or EMBEDDED_CLOUD_VENV; now %(default)s)")
-    up.add_argument("--attach", choices=("loop", "file"),
-                    help="attach volumes as loop devices (default for root) or as file paths")
-    up.add_argument("--ceph", action="store_true",
-                    help="add a Ceph backend (volume type rbd); kept at later ups")
-    up.add_argument("--install-ceph", action="store_true",
-                    help="the same, and let apt-get install Ceph's packages where they are missing")
+    up.add_argument(
+        "--venv",
+        type=pathlib.Path,
+        default=default_venv(),
+        metavar="DIR",
+        help="the cloud's environment (or EMBEDDED_CLOUD_VENV; now %(default)s)",
+    )
+    up.add_argument(
+        "--attach",
+        choices=("loop", "file"),
+        help="attach volumes as loop devices (default for root) or as file paths",
+    )
+    up.add_argument(
+        "--ceph",
+        action="store_true",
+        help="add a Ceph backend (volume type rbd); kept at later ups",
+    )
+    up.add_argument(
+        "--install-ceph",
+        action="store_true",
+        help="the same, and let apt-get install Ceph's packages where they are missing",
+    )
     up.set_defaults(run=_up)
 
     down = verbs.add_parser("down", parents=[common], help="stop all of it")
     down.add_argument("--wipe", action="store_true", help="remove the state as well")
     down.set_defaults(run=_down)
 
-    status = verbs.add_parser("status", parents=[common],
-                              help="say what runs; exit status 3 when the cloud is not up")
+    status = verbs.add_parser(
+        "status", parents=[common], help="say what runs; exit status 3 when the cloud is not up"
+    )
     status.add_argument("--json", action="store_true", help="for programs; shows passwords")
     status.set_defaults(run=_status)
 
-    pretend = verbs.add_parser("pretend-server", parents=[common],
-                               help="attach a volume to a server that is only pretended")
+    pretend = verbs.add_parser(
+        "pretend-server",
+        parents=[common],
+        help="attach a volume to a server that is only pretended",
+    )
     pretend.add_argument("volume", metavar="VOLUME_ID")
     pretend.add_argument("--as", dest="project", choices=PROJECTS, default="demo")
     pretend.add_argument("--server", metavar="ID", help="add the volume to this server")
     pretend.set_defaults(run=_pretend_server)
 
-    release = verbs.add_parser("release-server", parents=[common],
-                               help="detach a volume from its pretended server")
+    release = verbs.add_parser(
+        "release-server", parents=[common], help="detach a volume from its pretended server"
+    )
     release.add_argument("volume", metavar="VOLUME_ID")
     release.set_defaults(run=_release_server)
 
@@ -142,7 +179,8 @@ def _parser() -> argparse.ArgumentParser:
     quota.set_defaults(run=_quota)
 
     modules = verbs.add_parser(
-        "ceph-modules", parents=[common],
+        "ceph-modules",
+        parents=[common],
         help="show Debian's rados and rbd modules to a virtual environment, an agent's say",
     )
     modules.add_argument("venv", type=pathlib.Path, metavar="VENV")

@@ -35,8 +35,11 @@ def keystone(state: State) -> Sections:
         "fernet_receipts": {"key_repository": folder / "fernet"},
         "credential": {"key_repository": folder / "credential"},
         # passwords are random and the cloud is a test's: cheap hashes make it start sooner
-        "identity": {"password_hash_algorithm": "bcrypt", "password_hash_rounds": 4,
-                     "max_password_length": 72},
+        "identity": {
+            "password_hash_algorithm": "bcrypt",
+            "password_hash_rounds": 4,
+            "max_password_length": 72,
+        },
         "cache": {"enabled": "true", "backend": "dogpile.cache.memory"},
         "oslo_concurrency": {"lock_path": folder},
     }
@@ -72,8 +75,7 @@ def cinder(state: State, venv: pathlib.Path) -> Sections:
             "enabled_backends": ",".join(backends),
             "default_volume_type": "file",
             "scheduler_driver_init_wait_time": 1,
-            "scheduler_default_filters":
-                "AvailabilityZoneFilter,CapacityFilter,CapabilitiesFilter",
+            "scheduler_default_filters": "AvailabilityZoneFilter,CapacityFilter,CapabilitiesFilter",
             "report_interval": 10,
             "service_down_time": 60,
             "periodic_fuzzy_delay": 0,

@@ -53,8 +53,10 @@ def up(state: State, venv: pathlib.Path, attach: str | None, with_ceph: bool, sa
         admin.authenticate()
         seeding.volume_types(state, admin)
         servers.refresh(state, admin)
-    say(f"the cloud is up after {time.monotonic() - began:.1f} s: {state.auth_url}, "
-        f"users in {state.folder}/*rc")
+    say(
+        f"the cloud is up after {time.monotonic() - began:.1f} s: {state.auth_url}, "
+        f"users in {state.folder}/*rc"
+    )
 
 
 def _attach_kind(before: str | None, wanted: str | None) -> str:
@@ -84,7 +86,8 @@ def _start_keystone(state: State, python: pathlib.Path) -> Service:
         password = state.settings["passwords"]["admin"]
         service.start(
             _command(python, "keystone_api", str(path), state.auth_url),
-            _environment(OS_BOOTSTRAP_PASSWORD=password), listener,
+            _environment(OS_BOOTSTRAP_PASSWORD=password),
+            listener,
         )
     return service
 
@@ -102,7 +105,8 @@ def _start_cinder(state: State, venv: pathlib.Path, python: pathlib.Path) -> Ser
         configuration.write(path, configuration.cinder(state, venv))
         service.start(
             _command(python, "cinder_services", "--config-file", str(path)),
-            _environment(OS_CINDER_DISABLE_EVENTLET_PATCHING="true"), listener,
+            _environment(OS_CINDER_DISABLE_EVENTLET_PATCHING="true"),
+            listener,
         )
     return service
 

@@ -39,10 +39,12 @@ class Session:
         """Fetch a token and learn the project's id."""
         domain = {"id": "default"}
         user = {"name": self._user, "domain": domain, "password": self._password}
-        body = {"auth": {
-            "identity": {"methods": ["password"], "password": {"user": user}},
-            "scope": {"project": {"name": self._project, "domain": domain}},
-        }}
+        body = {
+            "auth": {
+                "identity": {"methods": ["password"], "password": {"user": user}},
+                "scope": {"project": {"name": self._project, "domain": domain}},
+            }
+        }
         headers, answer = self._send("POST", f"{self._auth_url}/auth/tokens", body, {})
         self._token = headers["X-Subject-Token"]
         self.project_id = answer["token"]["project"]["id"]

@@ -45,8 +45,9 @@ def missing(venv: pathlib.Path) -> list[str]:
     if folder is not None and (venv / "bin" / "python").exists():
         for distribution in importlib.metadata.distributions(path=[str(folder)]):
             installed[_normal(distribution.metadata["Name"])] = distribution.version
-    return [f"{name}=={version}" for name, version in pins().items()
-            if installed.get(name) != version]
+    return [
+        f"{name}=={version}" for name, version in pins().items() if installed.get(name) != version
+    ]
 
 
 def ensure(venv: pathlib.Path, say: Callable[[str], None]) -> pathlib.Path:
@@ -65,9 +66,19 @@ def ensure(venv: pathlib.Path, say: Callable[[str], None]) -> pathlib.Path:
                 say(f"making the cloud's environment in {venv}")
                 _create(venv)
             say(f"installing {len(missing(venv))} packages into it (a minute or two)")
-            _run([str(python), "-m", "pip", "install", "--quiet",
-                  "--disable-pip-version-check", "-r", str(REQUIREMENTS)],
-                 "the cloud's packages cannot be installed")
+            _run(
+                [
+                    str(python),
+                    "-m",
+                    "pip",
+                    "install",
+                    "--quiet",
+                    "--disable-pip-version-check",
+                    "-r",
+                    str(REQUIREMENTS),
+                ],
+                "the cloud's packages cannot be installed",
+            )
     return python
 
 
@@ -83,13 +94,13 @@ def _create(venv: pathlib.Path) -> None:
     virtualenv = shutil.which("virtualenv")
     if virtualenv is None:
         raise CloudError(f"{reason}\nOn Debian: apt-get install python3-venv")
-    _run([virtualenv, "--quiet", "-p", sys.executable, str(venv)],
-         "the environment cannot be made")
+    _run([virtualenv, "--quiet", "-p", sys.executable, str(venv)], "the environment cannot be made")
 
 
 def _run(command: list[str], failure: str) -> None:
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                          check=False)
+    done = subprocess.run(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+    )
     if done.returncode:
         tail = "\n".join(done.stdout.strip().splitlines()[-6:])
         raise CloudError(f"{failure}: {tail}")

@@ -66,8 +66,14 @@ def _refuse(fault: dict[str, Any], start_response: Callable[..., Any]) -> list[b
     """Answer as Cinder would: its error document, and Retry-After where the fault names one."""
     status = http.HTTPStatus(fault["status"])
     message = fault.get("message", f"injected: {status.phrase}")
-    kinds = {400: "badRequest", 403: "forbidden", 404: "itemNotFound", 409: "conflictingRequest",
-             413: "overLimit", 503: "serviceUnavailable"}
+    kinds = {
+        400: "badRequest",
+        403: "forbidden",
+        404: "itemNotFound",
+        409: "conflictingRequest",
+        413: "overLimit",
+        503: "serviceUnavailable",
+    }
     kind = kinds.get(status.value, "computeFault")
     body = json.dumps({kind: {"code": status.value, "message": message}}).encode()
     headers = [("Content-Type", "application/json"), ("Content-Length", str(len(body)))]

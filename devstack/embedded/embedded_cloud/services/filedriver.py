@@ -31,8 +31,12 @@ LOG = logging.getLogger(__name__)
 
 OPTIONS = [
     cfg.StrOpt("embedded_pool", help="Folder of the volumes' files"),
-    cfg.StrOpt("embedded_attach", default="loop", choices=["loop", "file"],
-               help="What an attachment shows: a loop device or the file"),
+    cfg.StrOpt(
+        "embedded_attach",
+        default="loop",
+        choices=["loop", "file"],
+        help="What an attachment shows: a loop device or the file",
+    ),
     cfg.StrOpt("embedded_faults", help="JSON file of faults, read at each call"),
 ]
 cfg.CONF.register_opts(OPTIONS, group=configuration.SHARED_CONF_GROUP)
@@ -139,21 +143,23 @@ class FileDriver(driver.VolumeDriver):  # type: ignore[misc]  # cinder has no ty
             "vendor_name": "freezer_osbrick",
             "driver_version": self.VERSION,
             "storage_protocol": "local",
-            "pools": [{
-                "pool_name": name,
-                # files are sparse: a small disk holds large volumes
-                "total_capacity_gb": max(1000, round(status.f_blocks / blocks_per_gib, 2)),
-                "free_capacity_gb": max(1000, round(status.f_bavail / blocks_per_gib, 2)),
-                "reserved_percentage": 0,
-                "provisioned_capacity_gb": 0,
-                "thin_provisioning_support": True,
-                "max_over_subscription_ratio": 100.0,
-                "multiattach": True,
-                "QoS_support": False,
-                "consistent_group_snapshot_enabled": True,
-                "filter_function": self.get_filter_function(),
-                "goodness_function": self.get_goodness_function(),
-            }],
+            "pools": [
+                {
+                    "pool_name": name,
+                    # files are sparse: a small disk holds large volumes
+                    "total_capacity_gb": max(1000, round(status.f_blocks / blocks_per_gib, 2)),
+                    "free_capacity_gb": max(1000, round(status.f_bavail / blocks_per_gib, 2)),
+                    "reserved_percentage": 0,
+                    "provisioned_capacity_gb": 0,
+                    "thin_provisioning_support": True,
+                    "max_over_subscription_ratio": 100.0,
+                    "multiattach": True,
+                    "QoS_support": False,
+                    "consistent_group_snapshot_enabled": True,
+                    "filter_function": self.get_filter_function(),
+                    "goodness_function": self.get_goodness_function(),
+                }
+            ],
         }
 
     # -- volumes
@@ -242,8 +248,14 @@ class FileDriver(driver.VolumeDriver):  # type: ignore[misc]  # cinder has no ty
 
     @_may_fail
     def create_group_from_src(
-        self, context: Any, group: Any, volumes: Any, group_snapshot: Any = None,
-        snapshots: Any = None, source_group: Any = None, source_vols: Any = None,
+        self,
+        context: Any,
+        group: Any,
+        volumes: Any,
+        group_snapshot: Any = None,
+        snapshots: Any = None,
+        source_group: Any = None,
+        source_vols: Any = None,
     ) -> tuple[None, None]:
         for volume, source in zip(volumes, snapshots or source_vols, strict=True):
             if snapshots:

@@ -26,8 +26,12 @@ def bootstrap(conf: pathlib.Path, auth_url: str) -> None:
     urls = [f"--bootstrap-{kind}-url={auth_url}" for kind in ("admin", "public", "internal")]
     # keystone-manage insists on these two from root, and needs neither from anyone else
     owner = ["--keystone-user=root", "--keystone-group=root"] if os.geteuid() == 0 else []
-    for command in (["db_sync"], ["fernet_setup", *owner], ["credential_setup", *owner],
-                    ["bootstrap", *urls, "--bootstrap-region-id", REGION]):
+    for command in (
+        ["db_sync"],
+        ["fernet_setup", *owner],
+        ["credential_setup", *owner],
+        ["bootstrap", *urls, "--bootstrap-region-id", REGION],
+    ):
         cli.CONF.reset()
         cli.main(argv=["keystone-manage", "--config-file", str(conf), *command])
 

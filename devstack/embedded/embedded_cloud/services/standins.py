@@ -39,8 +39,9 @@ class Discovery:
         versions = [
             {**version, "links": [{"rel": "self", "href": f"{root}/{segment}/"}]}
             for version in self._versions
-            for segment in [version["id"].partition(".")[0] if self._prefix == "/image"
-                            else version["id"]]
+            for segment in [
+                version["id"].partition(".")[0] if self._prefix == "/image" else version["id"]
+            ]
         ]
         if not path:
             status = "300 Multiple Choices" if self._prefix == "/image" else "200 OK"
@@ -64,8 +65,11 @@ class Compute:
                 servers = json.load(stream)
         except FileNotFoundError:
             return {}
-        return {key: server for key, server in servers.items()
-                if is_admin or server["project_id"] == project}
+        return {
+            key: server
+            for key, server in servers.items()
+            if is_admin or server["project_id"] == project
+        }
 
     def __call__(
         self, environ: dict[str, Any], start_response: Callable[..., Any]
