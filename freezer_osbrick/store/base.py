@@ -6,7 +6,7 @@ from __future__ import annotations
 import abc
 import dataclasses
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from freezer_osbrick import errors
 
@@ -96,6 +96,15 @@ class Store(abc.ABC):
     @abc.abstractmethod
     def now(self) -> float:
         """The time on the store's clock, in seconds since the epoch."""
+
+    def sweep(self, older_than: float = 86400.0) -> Sequence[str]:
+        """Remove unfinished objects that a killed process left behind, where a store can have any.
+
+        :param older_than: seconds on the store's clock since they were last written to; younger
+            ones may be in use.
+        :returns: what was removed.
+        """
+        return ()
 
     def close(self) -> None:  # noqa: B027 (most stores hold nothing)
         """Let go of connections. The store is not used afterwards."""

@@ -13,10 +13,7 @@ import urllib.parse
 from collections.abc import Iterable, Iterator, Sequence
 
 from freezer_osbrick import errors
-from freezer_osbrick.store import base
-
-# os.writev takes at most this many buffers at once (IOV_MAX on Linux).
-_MOST_BUFFERS = 1024
+from freezer_osbrick.store import base, writing
 
 # Unfinished objects begin with a dot, which no object name does; listings pass them over.
 _UNFINISHED = ".put-"
@@ -52,7 +49,7 @@ class LocalStore(base.Store):
         path = self._path(name)
         with _translated(name, missing=errors.StoreError):
             with self._unfinished(path, named=replace) as (descriptor, unfinished):
-                size = _write_all(descriptor, parts)
+                size = writing.write_all(descriptor, parts)
                 os.fsync(descriptor)
                 if replace:
                     os.replace(unfinished, path)
@@ -203,32 +200,6 @@ class LocalStore(base.Store):
 def url_of(folder: str) -> str:
     """The URL of an absolute path."""
     return "file://" + urllib.parse.quote(folder)
-
-
-def _write_all(descriptor: int, parts: Iterable[base.Buffer]) -> int:
-    """Write the parts one after the other; their number of bytes."""
-    size = 0
-    batch: list[memoryview] = []
-    for part in parts:
-        batch.append(memoryview(part).cast("B"))
-        size += len(batch[-1])
-        if len(batch) == _MOST_BUFFERS:
-            _write_batch(descriptor, batch)
-            batch = []
-    _write_batch(descriptor, batch)
-    return size
-
-
-def _write_batch(descriptor: int, batch: list[memoryview]) -> None:
-    while batch:
-        written = os.writev(descriptor, batch)
-        done = 0
-        while done < len(batch) and written >= len(batch[done]):
-            written -= len(batch[done])
-            done += 1
-        batch = batch[done:]
-        if batch and written:
-            batch[0] = batch[0][written:]
 
 
 def _open_unnamed(folder: str) -> int | None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
 import tenacity
@@ -100,6 +100,9 @@ class RetryingStore(wrapper.StoreWrapper):
 
     def delete(self, name: str) -> None:
         self._patiently(f"delete {name}", lambda: self.inner.delete(name))
+
+    def sweep(self, older_than: float = 86400.0) -> Sequence[str]:
+        return self._patiently("sweep", lambda: self.inner.sweep(older_than))
 
     def now(self) -> float:
         return self._patiently("ask for the time", self.inner.now)

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from freezer_osbrick.store import base
 
@@ -39,6 +39,9 @@ class StoreWrapper(base.Store):
 
     def now(self) -> float:
         return self.inner.now()
+
+    def sweep(self, older_than: float = 86400.0) -> Sequence[str]:
+        return self.inner.sweep(older_than)
 
     def close(self) -> None:
         self.inner.close()

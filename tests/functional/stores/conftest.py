@@ -6,14 +6,17 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import os
+import pathlib
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from freezer_osbrick.store.ftp import FtpStore
 from freezer_osbrick.store.s3 import S3Store
+from freezer_osbrick.store.sftp import SftpStore
 from freezer_osbrick.store.swift import SwiftStore
-from tests.functional.stores import environment
+from tests.functional.stores import environment, openssh
 
 _numbers = itertools.count()
 
@@ -68,3 +71,47 @@ def swift_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SwiftServ
     started = environment.server("swift_server.py", str(folder / "data"), log=folder / "log")
     with started as said:
         yield SwiftServer(said["port"])
+
+
+class SshServer(openssh.SshServer):
+    def sftp(self, name: str, **more: Any) -> SftpStore:
+        arguments: dict[str, Any] = {
+            "user": self.user,
+            "ssh_key_file": str(self.folder / "key"),
+            "known_hosts": str(self.folder / "known_hosts"),
+        }
+        arguments.update(more)
+        return SftpStore(
+            "127.0.0.1", str(self.folder / "files" / name), port=self.port, **arguments
+        )
+
+
+@pytest.fixture(scope="session")
+def ssh_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SshServer]:
+    with openssh.running(tmp_path_factory.mktemp("openssh")) as server:
+        yield SshServer(server.folder, server.port, server.user)
+
+
+@dataclasses.dataclass(frozen=True)
+class FtpServer:
+    """Running servers for one folder.
+
+    :param ports: of ``ftp``, ``ftps``, and ``old``, which has no machine-readable listings.
+    """
+
+    folder: pathlib.Path
+    ports: dict[str, int]
+
+    def ftp(self, name: str, kind: str = "ftp", *, user: str = "backup", **more: Any) -> FtpStore:
+        arguments: dict[str, Any] = {"user": user, "password": f"{user}-secret"}
+        if kind == "ftps":
+            arguments |= {"encrypted": True, "ca_file": str(self.folder / "certificate.pem")}
+        arguments.update(more)
+        return FtpStore("127.0.0.1", f"/{name}", port=self.ports[kind], **arguments)
+
+
+@pytest.fixture(scope="session")
+def ftp_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FtpServer]:
+    folder = tmp_path_factory.mktemp("ftp")
+    with environment.server("ftp_server.py", str(folder), log=folder / "log") as ports:
+        yield FtpServer(folder, ports)

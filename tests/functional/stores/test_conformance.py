@@ -12,6 +12,10 @@ from tests.unit.store.test_conformance import *  # noqa: F403 (all tests of the 
 STORES = {
     "swift": lambda server: server("swift_server").swift(new_name(), "a/prefix", create=True),
     "s3": lambda server: server("swift_server").s3(new_name(), "a/prefix", create=True),
+    "sftp": lambda server: server("ssh_server").sftp(new_name(), create=True),
+    "ftp": lambda server: server("ftp_server").ftp(new_name(), create=True),
+    "ftps": lambda server: server("ftp_server").ftp(new_name(), "ftps", create=True),
+    "ftp without MLSD": lambda server: server("ftp_server").ftp(new_name(), "old", create=True),
     "wrapped": lambda server: RetryingStore(
         FlakyStore(
             ThrottledStore(
