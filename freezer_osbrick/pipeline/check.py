@@ -89,6 +89,8 @@ class RepositoryChecker:
 
     :ivar problems: what was found.
     :ivar census: what there is.
+    :ivar broken: packs that are not as they should be, and why.
+    :ivar sizes: bytes of the packs that are there.
     """
 
     def __init__(
@@ -107,8 +109,8 @@ class RepositoryChecker:
         self.problems: list[Problem] = []
         self.census = Census()
         self._kinds: dict[bytes, int] = {}
-        self._sizes: dict[bytes, int] = {}
-        self._broken: dict[bytes, str] = {}
+        self.sizes: dict[bytes, int] = {}
+        self.broken: dict[bytes, str] = {}
         self._lease = lease
         self._needed: set[bytes] = set()
         self._unreadable = False
@@ -142,7 +144,7 @@ class RepositoryChecker:
         for info in self._repository.store.list(""):
             match = _PACK.fullmatch(info.name)
             if match:
-                self._sizes[bytes.fromhex(match.group(2))] = info.size
+                self.sizes[bytes.fromhex(match.group(2))] = info.size
             elif info.name.startswith(form.LEASES):
                 leases.add(info.name.split("/")[1])
             elif info.name.startswith(form.DOOMED):
@@ -155,8 +157,8 @@ class RepositoryChecker:
             elif info.name != form.CONFIG_NAME and not info.name.startswith(form.KEYS):
                 census.unknown += 1
         census.leases = len(leases - {self._lease})
-        census.packs = len(self._sizes)
-        census.pack_bytes = sum(self._sizes.values())
+        census.packs = len(self.sizes)
+        census.pack_bytes = sum(self.sizes.values())
 
     def _check_group(self, group: list[Backup]) -> None:
         readers: list[_Reader] = []
@@ -210,7 +212,7 @@ class RepositoryChecker:
             problem = self._pack_problem(pack, use.kind)
             if problem:
                 with self._lock:
-                    self._broken[pack] = problem
+                    self.broken[pack] = problem
 
         workers.run(len(found), self._threads, lambda: check)
 
@@ -219,10 +221,10 @@ class RepositoryChecker:
         name = form.pack_name(pack)
         try:
             # Not what the listing said: the pack may be younger than that.
-            self._sizes[pack] = self._repository.store.stat(name).size
+            self.sizes[pack] = self._repository.store.stat(name).size
             listed = packs.read_trailer(self._repository, kind, pack)
         except errors.ObjectMissing:
-            self._sizes.pop(pack, None)
+            self.sizes.pop(pack, None)
             return f"Object {name} is missing."
         except (errors.Damaged, errors.UnknownFormat) as error:
             return str(error)
@@ -266,9 +268,9 @@ class RepositoryChecker:
         pack = chunk_map.packs[index]
         if pack is None or chunk_map.lengths[index] > self._repository.block_size + TAG_SIZE:
             return "A chunk map contradicts itself."
-        if pack not in self._sizes:
+        if pack not in self.sizes:
             return f"Object {form.pack_name(pack)} is missing."
-        if chunk_map.offsets[index] + chunk_map.lengths[index] > self._sizes[pack]:
+        if chunk_map.offsets[index] + chunk_map.lengths[index] > self.sizes[pack]:
             return f"Object {form.pack_name(pack)} is shorter than it should be."
         return None
 
@@ -281,10 +283,10 @@ class RepositoryChecker:
         told = set(reader.lost)
         uses = reader.manifest.packs
         for pack, use in uses.items():
-            reason = self._broken.get(pack)
-            if reason is None and self._sizes[pack] != use.size:
+            reason = self.broken.get(pack)
+            if reason is None and self.sizes[pack] != use.size:
                 reason = (
-                    f"Object {form.pack_name(pack)} has {self._sizes[pack]} bytes and should have"
+                    f"Object {form.pack_name(pack)} has {self.sizes[pack]} bytes and should have"
                     f" {use.size}."
                 )
             if reason is None and self._kinds[pack] != use.kind:
@@ -302,6 +304,6 @@ class RepositoryChecker:
         if self._unreadable:
             self.census.unneeded = self.census.unneeded_bytes = None
             return
-        unneeded = self._sizes.keys() - self._needed
+        unneeded = self.sizes.keys() - self._needed
         self.census.unneeded = len(unneeded)
-        self.census.unneeded_bytes = sum(self._sizes[pack] for pack in unneeded)
+        self.census.unneeded_bytes = sum(self.sizes[pack] for pack in unneeded)
