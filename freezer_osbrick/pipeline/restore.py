@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import mmap
 import threading
 
 import zstandard
@@ -21,8 +22,9 @@ from freezer_osbrick.repository.maps import MapReader
 from freezer_osbrick.repository.repository import Repository
 from freezer_osbrick.repository.sealing import TAG_SIZE
 
-# Chunks that a worker restores together, so that what lies together in a pack is fetched together.
-WINDOW = 4
+# Bytes of the volume that a worker restores together, so that what lies together in a pack is
+# fetched together, and written in few large pieces.
+WINDOW = 16 << 20
 
 
 @dataclasses.dataclass
@@ -73,6 +75,7 @@ class RestoreReader:
         self._compare = compare
         self._threads = threads
         self._progress = progress
+        self._window_chunks = max(1, WINDOW // repository.chunk_size)
         self._amounts = Amounts()
         self._damaged: list[tuple[int, int]] = []
         self._reasons: list[str] = []
@@ -88,7 +91,7 @@ class RestoreReader:
             raise errors.BadRequest(
                 f"The backup has {self._manifest.size} bytes, the volume only {self._device.size}."
             )
-        windows = -(-self._repository.chunk_count(self._device.size) // WINDOW)
+        windows = -(-self._repository.chunk_count(self._device.size) // self._window_chunks)
         self._progress.enter("write", self._device.size)
         workers.run(windows, self._threads, self._make_step)
         self._device.flush()
@@ -106,31 +109,42 @@ class RestoreReader:
 
     def _make_step(self) -> workers.Step:
         buffer = ChunkBuffer(self._repository)
+        # Where a window's blocks are put together: aligned, as direct I/O wants it.
+        memory = memoryview(mmap.mmap(-1, self._window_chunks * self._repository.chunk_size))
         decompressor = zstandard.ZstdDecompressor()
 
         def step(window: int) -> None:
-            self._window(window, buffer, decompressor)
+            self._window(window, buffer, memory, decompressor)
 
         return step
 
     def _window(
-        self, window: int, buffer: ChunkBuffer, decompressor: zstandard.ZstdDecompressor
+        self,
+        window: int,
+        buffer: ChunkBuffer,
+        memory: memoryview,
+        decompressor: zstandard.ZstdDecompressor,
     ) -> None:
         amounts = Amounts()
         lacking: list[ranges.Wanted] = []
         wanted: list[_Block] = []
         chunk_size, size = self._repository.chunk_size, self._device.size
-        first = window * WINDOW
-        last = min(first + WINDOW, self._repository.chunk_count(size))
+        first = window * self._window_chunks
+        last = min(first + self._window_chunks, self._repository.chunk_count(size))
+        begin = first * chunk_size
         for index in range(first, last):
             self._chunk(index, buffer, lacking, wanted, amounts)
+        ready: list[tuple[int, int]] = []
         for run in ranges.runs(lacking):
-            self._restore_run(run, wanted, decompressor, amounts)
+            ready += self._read_run(run, wanted, memory, begin, decompressor, amounts)
+        for offset, length in ranges.merge(ready):
+            self._device.write(offset, memory[offset - begin : offset - begin + length])
+            amounts.written += length
         with self._lock:
             for field in dataclasses.fields(Amounts):
                 total = getattr(self._amounts, field.name) + getattr(amounts, field.name)
                 setattr(self._amounts, field.name, total)
-        self._progress.advance(min(last * chunk_size, size) - first * chunk_size)
+        self._progress.advance(min(last * chunk_size, size) - begin)
 
     def _chunk(
         self,
@@ -207,20 +221,22 @@ class RestoreReader:
         for start, length in ranges.merge(zeros):
             self._make_zeros(start, length, buffer, amounts)
 
-    def _restore_run(
+    def _read_run(
         self,
         run: ranges.Run,
         wanted: list[_Block],
+        memory: memoryview,
+        begin: int,
         decompressor: zstandard.ZstdDecompressor,
         amounts: Amounts,
-    ) -> None:
-        """Fetch a run of boxes and write their blocks, neighbours together."""
-        pending: list[bytes | memoryview] = []
-        begin = end = -1
-        boxes = sorted(
-            packs.fetch(self._repository, run), key=lambda pair: wanted[pair[0].target].offset
-        )
-        for piece, box in boxes:
+    ) -> list[tuple[int, int]]:
+        """Fetch a run of boxes and put their blocks into ``memory``, which stands for the device
+        from offset ``begin`` on.
+
+        :returns: where on the device these blocks belong: ``(offset, length)``.
+        """
+        ready = []
+        for piece, box in packs.fetch(self._repository, run):
             block = wanted[piece.target]
             try:
                 if isinstance(box, errors.Damaged):
@@ -238,18 +254,10 @@ class RestoreReader:
             except errors.Damaged as error:
                 self._lose(block.offset, block.size, str(error))
                 continue
-            if block.offset != end:
-                self._write(begin, pending, amounts)
-                pending, begin = [], block.offset
-            pending.append(content)
-            end = block.offset + block.size
-        self._write(begin, pending, amounts)
-
-    def _write(self, offset: int, contents: list[bytes | memoryview], amounts: Amounts) -> None:
-        if contents:
-            data = b"".join(contents) if len(contents) > 1 else contents[0]
-            self._device.write(offset, data)
-            amounts.written += len(data)
+            place = block.offset - begin
+            memory[place : place + block.size] = content
+            ready.append((block.offset, block.size))
+        return ready
 
     def _make_zeros(self, offset: int, length: int, buffer: ChunkBuffer, amounts: Amounts) -> None:
         """Prove that the range reads as zeros, or make it so. A new volume is not assumed to be
