@@ -38,8 +38,9 @@ _libc.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_longlong, ctype
 class PathDevice(Device):
     """A block device or a file, read and written at offsets.
 
-    A block device is read past the page cache where the caller's buffers allow it: a volume is read
-    once, and would only drive out what others want to keep there.
+    Past the page cache where the caller's buffers allow it: a volume is read or written once, and
+    would only drive out what others want to keep there. Only a file that is read goes through it:
+    it may be there already.
     """
 
     def __init__(
@@ -69,7 +70,9 @@ class PathDevice(Device):
             os.close(self._descriptor)
             raise
         super().__init__(path, actual, writable=writable)
-        self._direct = _open_direct(self._descriptor) if self._is_block else None
+        self._direct = None
+        if self._is_block or writable:
+            self._direct = _open_direct(self._descriptor, writable)
 
     def _readinto(self, offset: int, buffer: memoryview) -> None:
         done = 0
@@ -88,10 +91,14 @@ class PathDevice(Device):
 
     def _write(self, offset: int, data: memoryview) -> None:
         done = 0
+        descriptor = self._descriptor if self._direct is None else self._direct
         while done < len(data):
             try:
-                done += os.pwrite(self._descriptor, data[done:], offset + done)
+                done += os.pwrite(descriptor, data[done:], offset + done)
             except OSError as error:
+                if error.errno == errno.EINVAL and descriptor != self._descriptor:
+                    descriptor = self._descriptor  # offset, length or buffer are not aligned
+                    continue
                 raise self._failure("written", offset + done, error) from error
 
     def _zero(self, offset: int, length: int) -> None:
@@ -159,12 +166,13 @@ def _open(path: str, writable: bool) -> int:
         raise errors.DeviceError(f"The device {path} cannot be opened: {reason}.") from error
 
 
-def _open_direct(descriptor: int) -> int | None:
-    """A second descriptor of the same device, for direct reading; None where there is none."""
+def _open_direct(descriptor: int, writable: bool) -> int | None:
+    """A second descriptor of the same device, for direct I/O; None where there is none."""
+    flags = os.O_DIRECT | os.O_CLOEXEC | (os.O_RDWR if writable else os.O_RDONLY)
     try:
-        return os.open(f"/proc/self/fd/{descriptor}", os.O_RDONLY | os.O_DIRECT | os.O_CLOEXEC)
+        return os.open(f"/proc/self/fd/{descriptor}", flags)
     except OSError as error:
-        LOG.debug("The device is read through the page cache: %s", error)
+        LOG.debug("The device is used through the page cache: %s", error)
         return None
 
 
