@@ -104,7 +104,9 @@ class Demo:
         for device, volume in zip(restored, (data, archive, data), strict=True):
             words = proof.check_file_system(device, volume.kind)
             if self.mounts:
-                words += "; " + proof.read_files(device, volume.kind, self.folder / "restored")
+                words += "; " + proof.read_files(
+                    device, volume.kind, self.folder / "restored" / guest.MOUNT_POINT
+                )
             self.say(f"restored {volume.name} ({volume.kind}): {words}")
         data.guest.leave()
 
@@ -261,13 +263,6 @@ class Demo:
         if left:
             raise DemoError(f"the backups and restores left {' and '.join(left)}")
 
-    def release(self) -> None:
-        """Unmount whatever the guests still have mounted."""
-        for using in self.guests:
-            using.stop()
-            with contextlib.suppress(DemoError):
-                using.leave()
-
 
 def _introduce(folder: pathlib.Path) -> None:
     print(
@@ -360,11 +355,13 @@ def _play(demo: Demo, *, keep: bool) -> None:
             _explain_keep(demo)
         else:
             demo.say("taking everything down")
-            demo.release()
+            for using in demo.guests:
+                using.stop()
             _take_down(demo)
 
 
 def _take_down(demo: Demo) -> None:
+    guest.unmount_all(demo.folder)
     demo.cloud.down(wipe=True)
     shutil.rmtree(demo.folder)
 

@@ -9,6 +9,7 @@ volume, and the guest writes to the rest.
 from __future__ import annotations
 
 import abc
+import contextlib
 import os
 import pathlib
 import random
@@ -17,11 +18,13 @@ import threading
 from collections.abc import Iterator, Sequence
 
 from . import system
+from .errors import DemoError
 
 MIB = 1 << 20
 SOURCES = ("/usr/lib", "/usr/share", "/usr/bin", "/etc")
 LARGEST_FILE = 48 * MIB
 PAGE = 4096
+MOUNT_POINT = "mnt"
 
 
 def real_files(limit: int, turn: int) -> list[pathlib.Path]:
@@ -137,7 +140,7 @@ class MountedGuest(Guest):
 
     @property
     def _mount_point(self) -> pathlib.Path:
-        return self.folder / "mnt"
+        return self.folder / MOUNT_POINT
 
     def fill(self, files: Sequence[pathlib.Path], random_bytes: int) -> None:
         system.run(f"mkfs.{self.kind}", "-q", self.device)
@@ -272,3 +275,15 @@ def _entries(folder: dict[str, object]) -> Iterator[str]:
             yield "$"
         else:
             yield f"{name} ---644 0 0 {entry}"
+
+
+def unmount_all(folder: pathlib.Path) -> None:
+    """Unmount the guests' file systems below a folder, also those of a demo that was killed."""
+    mounts = pathlib.Path("/proc/self/mounts").read_text(encoding="utf-8").splitlines()
+    for line in reversed(mounts):
+        target = pathlib.Path(line.split(" ")[1].encode().decode("unicode_escape"))
+        if folder in target.parents and target.name == MOUNT_POINT:
+            # A frozen one would be out of sight after the unmounting, and hold its device for ever.
+            with contextlib.suppress(DemoError):  # it was not frozen
+                system.run("fsfreeze", "--unfreeze", target)
+            system.run("umount", target)
