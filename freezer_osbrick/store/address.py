@@ -172,9 +172,7 @@ def parse(address: str) -> Location:
     :raises errors.BadRequest: it is no address of a repository.
     """
     if "\0" in address:
-        raise errors.BadRequest(
-            f"{address!r} is no repository address: what is that in it?."
-        )
+        raise errors.BadRequest(f"{address!r} is no repository address: what is that in it?.")
     if address.startswith("/"):
         return Location("file", os.path.normpath("/" + address.lstrip("/")))
     try:
@@ -186,9 +184,7 @@ def parse(address: str) -> Location:
         raise _no_address(address)
     path = urllib.parse.unquote(parts.path)
     if "\0" in path or (parts.scheme != "file" and not path.isprintable()):
-        raise errors.BadRequest(
-            f"{address!r} is no repository address: what is that in it?."
-        )
+        raise errors.BadRequest(f"{address!r} is no repository address: what is that in it?.")
     if parts.scheme == "file":
         if parts.netloc or not path.startswith("/") or parts.query or parts.fragment:
             raise errors.BadRequest(f"{address!r} must be file:///PATH with an absolute path.")

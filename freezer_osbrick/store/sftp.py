@@ -8,6 +8,7 @@ limits, and cannot be used by several threads.
 from __future__ import annotations
 
 import base64
+import collections
 import contextlib
 import errno
 import hashlib
@@ -25,9 +26,9 @@ from freezer_osbrick import errors
 from freezer_osbrick.store import base, remote_files
 
 _TIMEOUT = 60.0  # seconds without an answer
-_REQUESTS = 64  # parts of a file that are asked for before the first has come
+_REQUESTS = 64  # that are under way at a time
 
-_PIECE = 1 << 20  # bytes that are copied at a time
+_PIECE = 1 << 15  # bytes of one request: what every server takes
 
 _FSYNC = "fsync@openssh.com"
 
@@ -168,18 +169,9 @@ class SftpConnection(remote_files.Connection):
         self.renames_over = self._knows_posix_rename()
 
     def write(self, path: str, parts: Iterable[base.Buffer]) -> int:
-        size = 0
         with self._sftp.open(path, "wbx") as file:
-            file.set_pipelined(True)
             try:
-                for part in parts:
-                    view = memoryview(part).cast("B")
-                    for start in range(0, len(view), _PIECE):
-                        file.write(view[start : start + _PIECE].tobytes())
-                    size += len(view)
-                # Closing swallows the answers to what is still under way, and what they refuse.
-                while file._reqs:
-                    self._sftp._read_response(file._reqs.popleft())
+                size = self._send(file.handle, parts)
                 if file.stat().st_size != size:
                     raise OSError(f"it holds {file.stat().st_size} bytes after {size} were sent")
                 self._sync(file)
@@ -197,7 +189,43 @@ class SftpConnection(remote_files.Connection):
 
     def read(self, path: str, offset: int, length: int) -> bytes:
         with self._sftp.open(path, "rb") as file:
-            [data] = file.readv([(offset, length)], max_concurrent_prefetch_requests=_REQUESTS)
+            return self._fetch(file.handle, offset, length)
+
+    def _send(self, handle: bytes, parts: Iterable[base.Buffer]) -> int:
+        requests = _Requests(self._sftp)
+        size = 0
+        for part in parts:
+            view = memoryview(part).cast("B")
+            for start in range(0, len(view), _PIECE):
+                piece = view[start : start + _PIECE].tobytes()
+                requests.send(paramiko.sftp.CMD_WRITE, handle, paramiko.sftp.int64(size), piece)
+                size += len(piece)
+                if len(requests) >= _REQUESTS:
+                    requests.answer()
+        while requests:
+            requests.answer()
+        return size
+
+    def _fetch(self, handle: bytes, offset: int, length: int) -> bytes:
+        requests = _Requests(self._sftp)
+        data = bytearray()
+        asked = 0
+        while len(data) < length:
+            while asked < length and len(requests) < _REQUESTS:
+                wanted = min(_PIECE, length - asked)
+                start = paramiko.sftp.int64(offset + asked)
+                requests.send(paramiko.sftp.CMD_READ, handle, start, wanted)
+                asked += wanted
+            wanted = min(_PIECE, length - len(data))
+            try:
+                piece = requests.answer().get_string()
+            except EOFError:
+                break
+            data += piece
+            if len(piece) < wanted:
+                # The server gives less at a time: what was asked for does not fit any more.
+                requests.forget()
+                asked = len(data)
         return bytes(data)
 
     def entry(self, path: str) -> remote_files.Entry:
@@ -298,6 +326,48 @@ class SftpConnection(remote_files.Connection):
             return stat.S_ISREG(self._sftp.stat(path).st_mode or 0)
         except OSError:
             return False
+
+
+class _Requests:
+    """Requests under way on a connection, whose answers are taken in their order.
+
+    Paramiko's own files copy too much in reading, and lose errors in writing ahead.
+    """
+
+    def __init__(self, sftp: paramiko.SFTPClient) -> None:
+        self._sftp = sftp
+        self._under_way: collections.deque[int] = collections.deque()
+        self._answers: dict[int, tuple[int, paramiko.Message]] = {}
+
+    def __len__(self) -> int:
+        return len(self._under_way)
+
+    def send(self, *request: object) -> None:
+        self._under_way.append(self._sftp._async_request(self, *request))
+
+    def answer(self) -> paramiko.Message:
+        """The answer to the oldest request.
+
+        :raises OSError: the server refused it.
+        :raises EOFError: the file ends before.
+        """
+        number = self._under_way.popleft()
+        while number not in self._answers:
+            self._sftp._read_response()
+        kind, message = self._answers.pop(number)
+        if kind == paramiko.sftp.CMD_STATUS:
+            self._sftp._convert_status(message)
+        return message
+
+    def forget(self) -> None:
+        """Take all answers, and care for none."""
+        while self:
+            with contextlib.suppress(OSError, EOFError):
+                self.answer()
+
+    def _async_response(self, kind: int, message: paramiko.Message, number: int) -> None:
+        """Called by paramiko for each answer."""
+        self._answers[number] = (kind, message)
 
 
 def _entry(name: str, attributes: paramiko.SFTPAttributes) -> remote_files.Entry:
