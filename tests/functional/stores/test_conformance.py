@@ -6,8 +6,11 @@ import pytest
 from freezer_osbrick.store.retry import RetryingStore
 from freezer_osbrick.store.throttle import Bucket, ThrottledStore
 from tests.functional.stores.conftest import new_name
+from tests.unit.store import test_conformance as suite
 from tests.unit.store.flaky import FlakyStore
-from tests.unit.store.test_conformance import *  # noqa: F403 (all tests of the suite)
+
+# All tests of the suite become tests of this module.
+globals().update({name: test for name, test in vars(suite).items() if name.startswith("test_")})
 
 STORES = {
     "swift": lambda server: server("swift_server").swift(new_name(), "a/prefix", create=True),
