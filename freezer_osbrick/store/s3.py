@@ -306,6 +306,7 @@ class S3Store(base.Store):
         except botocore.exceptions.SSLError as error:
             raise errors.StoreError(f"No safe connection to {self.url}: {error}.") from error
         except (
+            botocore.exceptions.ConnectionError,
             botocore.exceptions.HTTPClientError,
             botocore.exceptions.IncompleteReadError,
             urllib3.exceptions.HTTPError,

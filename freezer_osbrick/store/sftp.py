@@ -70,8 +70,8 @@ class SftpStore(remote_files.RemoteFileStore):
         self._known_hosts = os.path.expanduser(known_hosts or "~/.ssh/known_hosts")
         self._accept_new_host = accept_new_host
         self._renames_over = True
-        if self._key_file and not os.access(self._key_file, os.R_OK):
-            raise errors.ConfigurationError(f"The key file {self._key_file} cannot be read.")
+        if self._key_file:
+            _check_key(self._key_file, password)
         _keep_quiet()
         where = f"[{host}]" if ":" in host else host
         where = where if port == 22 else f"{where}:{port}"
@@ -147,8 +147,6 @@ class SftpStore(remote_files.RemoteFileStore):
         ) as error:
             raise errors.StoreAccessDenied(f"{where} denies the login: {error}") from error
         except paramiko.SSHException as error:
-            if isinstance(error.__context__ or error.__cause__, ValueError):
-                raise errors.ConfigurationError(f"{self._key_file} is no key: {error}") from error
             raise errors.StoreUnavailable(f"{where} cannot be reached: {error}.") from error
         except EOFError as error:
             raise errors.StoreUnavailable(f"{where} hung up.") from error
@@ -408,6 +406,23 @@ class _TakeNew(paramiko.MissingHostKeyPolicy):
             raise errors.ConfigurationError(
                 f"The key of {hostname} cannot be written to {self._path}: {error.strerror}."
             ) from error
+
+
+def _check_key(path: str, passphrase: str | None) -> None:
+    """:raises errors.ConfigurationError: the file is no private key that this passphrase opens."""
+    secret = passphrase.encode() if passphrase else None
+    try:
+        paramiko.PKey.from_path(path, secret)
+    except paramiko.PasswordRequiredException:
+        raise errors.ConfigurationError(
+            f"The key in {path} is locked: set password to its passphrase."
+        ) from None
+    except OSError as error:
+        raise errors.ConfigurationError(
+            f"The key file {path} cannot be read: {error.strerror}."
+        ) from error
+    except (paramiko.SSHException, paramiko.pkey.UnknownKeyType, ValueError, TypeError) as error:
+        raise errors.ConfigurationError(f"{path} holds no private key: {error}.") from error
 
 
 def _fingerprint(key: paramiko.PKey) -> str:

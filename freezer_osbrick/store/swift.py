@@ -194,8 +194,8 @@ class SwiftStore(base.Store):
             if not create:
                 raise self._no_container() from None
             self._call("the container", lambda swift: swift.put_container(self._container))
-        except errors.StoreAccessDenied:
-            return  # may be forbidden although its objects are not
+        except _Forbidden:
+            return  # it may be, although its objects are not
 
     def _no_container(self) -> errors.StoreError:
         return errors.StoreError(f"There is no container {self._container}.")
@@ -207,12 +207,18 @@ class SwiftStore(base.Store):
             raise self._no_container() from None
 
     def _call(self, name: str, call: Callable[[Any], T]) -> T:
-        """Call with a connection of this thread's own. It gets a new token where one expired."""
+        """Call with a connection of this thread's own."""
         with (
             self._translated(name),
             self._connections.lent(healthy=(swiftclient.ClientException,)) as connection,
         ):
-            return call(connection)
+            try:
+                return call(connection)
+            except swiftclient.ClientException as error:
+                # It gets a new token where one expired, but then puts only strings once more.
+                if error.http_status or connection.token:
+                    raise
+                return call(connection)
 
     @contextlib.contextmanager
     def _translated(self, name: str) -> Iterator[None]:
@@ -255,7 +261,8 @@ class SwiftStore(base.Store):
         if status >= 500 or status in _BUSY:
             return errors.StoreUnavailable(f"{self.url} is not available: {said}.")
         if status in (401, 403):
-            return errors.StoreAccessDenied(f"{self.url} denies access to {name}: {said}.")
+            denied = _Forbidden if status == 403 else errors.StoreAccessDenied
+            return denied(f"{self.url} denies access to {name}: {said}.")
         if status == 404:
             return errors.ObjectMissing(f"{name} does not exist.")
         return errors.StoreError(f"{self.url} refused {name}: {said}.")
@@ -270,6 +277,10 @@ class SwiftStore(base.Store):
 
 class _Conflict(errors.StoreUnavailable):
     """Somebody else's change is there, with a later time stamp."""
+
+
+class _Forbidden(errors.StoreAccessDenied):
+    """Who asks is known, and may not."""
 
 
 class _NoSuchRange(errors.StoreError):

@@ -45,18 +45,16 @@ class SwiftServer:
         }
 
     def swift(self, container: str, prefix: str = "", *, user: str = "admin", **more: Any):
-        return SwiftStore(container, prefix, **self.login(user), **more)
+        return SwiftStore(container, prefix, **{**self.login(user), **more})
 
     def s3(self, bucket: str, prefix: str = "", *, user: str = "admin", **more: Any):
-        return S3Store(
-            bucket,
-            prefix,
-            endpoint=self.url,
-            region="test-region",
-            access_key=f"test:{user}",
-            secret_key=f"{user}-secret",
-            **more,
-        )
+        login = {
+            "endpoint": self.url,
+            "region": "test-region",
+            "access_key": f"test:{user}",
+            "secret_key": f"{user}-secret",
+        }
+        return S3Store(bucket, prefix, **{**login, **more})
 
 
 @pytest.fixture(scope="session")
