@@ -10,17 +10,15 @@ afterwards.
 from __future__ import annotations
 
 import dataclasses
-import threading
-from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 
 import zstandard
 
 from freezer_osbrick import errors
-from freezer_osbrick.pipeline import workers
+from freezer_osbrick.pipeline.examination import Examiner, WrongChunk
 from freezer_osbrick.pipeline.progress import Progress
-from freezer_osbrick.repository import blocks, packs, ranges, search
 from freezer_osbrick.repository import format as form
+from freezer_osbrick.repository import packs, ranges, search
 from freezer_osbrick.repository.catalogue import Backup
 from freezer_osbrick.repository.chunkmap import ChunkMap
 from freezer_osbrick.repository.leases import Lease
@@ -31,9 +29,6 @@ from freezer_osbrick.repository.repository import Repository
 from freezer_osbrick.repository.salvage import SalvagedManifest
 from freezer_osbrick.repository.sealing import TAG_SIZE
 from freezer_osbrick.repository.search import Place
-
-# Chunks that a worker looks at together.
-_WINDOW = 64
 
 
 @dataclasses.dataclass
@@ -69,26 +64,6 @@ class Repair:
             self.reasons.append(reason)
 
 
-@dataclasses.dataclass
-class _Chunk:
-    """A chunk that is not as it should be.
-
-    :param length: bytes of the volume.
-    :param reason: why its map cannot be read.
-    :param bad: blocks that cannot be read, and why.
-    :param unsafe: blocks that can be read, but in packs that are not as they should be.
-    """
-
-    index: int
-    entry: Entry
-    length: int
-    map: ChunkMap | None = None
-    reason: str = ""
-    changed: bool = False
-    bad: dict[int, str] = dataclasses.field(default_factory=dict)
-    unsafe: set[int] = dataclasses.field(default_factory=set)
-
-
 class BackupRepairer:
     """Repairs backups of one repository, one after the other."""
 
@@ -108,25 +83,20 @@ class BackupRepairer:
         :param broken: packs that are not as they should be.
         :param sizes: bytes of the packs that are there.
         """
-        self._repository = repository
-        self._lease = lease
-        self._broken = frozenset(broken)
-        self._avoid = self._broken | lease.doomed
-        self._sizes = dict(sizes)
-        self._threads = threads
-        self._progress = progress
-        self._dry_run = dry_run
-        self._lock = threading.Lock()
+        self.repository = repository
+        self.lease = lease
+        self.broken = frozenset(broken)
+        self.avoid = self.broken | lease.doomed
+        self.sizes = dict(sizes)
+        self.dry_run = dry_run
+        self.examiner = Examiner(repository, self.broken, threads=threads, progress=progress)
         # Where boxes of broken packs were moved to, for the next backups that share them.
-        self._moved: dict[tuple[bytes, int], Place] = {}
-        # What can be read in broken packs though their trailers may not say so, by its id.
-        self.spare_blocks: dict[bytes, Place] = {}
-        self.spare_maps: dict[bytes, Entry] = {}
+        self.moved: dict[tuple[bytes, int], Place] = {}
 
     @property
     def spares(self) -> int:
         """How much was found in broken packs: with more, a backup may be repaired further."""
-        return len(self.spare_blocks) + len(self.spare_maps)
+        return len(self.examiner.spare_blocks) + len(self.examiner.spare_maps)
 
     def run(self, backup: Backup) -> Repair:
         """Repair what can be repaired of a backup.
@@ -139,30 +109,26 @@ class BackupRepairer:
 
 class _BackupRepair:
     def __init__(self, repairer: BackupRepairer, backup: Backup) -> None:
-        self._r = repairer
-        self._repository = repairer._repository
+        self._repairer = repairer
+        self._repository = repairer.repository
+        self._examiner = repairer.examiner
         self._result = Repair(backup)
         self._source = self._open(backup)
-        self._chunks: list[_Chunk] = []
-        self._live: Counter[bytes] = Counter()
-        self._kinds: dict[bytes, int] = {}
+        self._chunks, self._needs = self._examiner.examine(self._source)
 
     def run(self) -> Repair:
-        result, chunks = self._result, self._chunks
-        self._examine()
-        chunks.sort(key=lambda chunk: chunk.index)
-        self._find_maps([chunk for chunk in chunks if chunk.map is None])
+        result = self._result
+        self._find_maps([chunk for chunk in self._chunks if chunk.map is None])
         found = self._find_blocks()
-        with _Writers(self._repository, self._r) as writers:
-            for chunk in chunks:
+        with _Writers(self._repository, self._repairer.dry_run) as writers:
+            for chunk in self._chunks:
                 self._mend(chunk, found, writers)
+                self._needs.add(chunk.entry, chunk.map)
             writers.finish()
-            for chunk in chunks:
-                self._account(chunk)
             result.ranges = ranges.merge(result.ranges)
-            self._compare_index()
+            result.index |= not self._index_is_right()
             result.rewritten = bool(result.maps or result.blocks or result.moved or result.index)
-            if result.rewritten and not self._r._dry_run:
+            if result.rewritten and not self._repairer.dry_run:
                 self._rewrite(writers)
         return result
 
@@ -172,123 +138,21 @@ class _BackupRepair:
             return Manifest(self._repository, backup_id)
         except errors.Damaged:
             self._result.index = True
-            return SalvagedManifest(self._repository, backup_id, self._r._avoid)
-
-    # -- what is wrong ---------------------------------------------------------------------------
-
-    def _examine(self) -> None:
-        count = self._source.chunk_count
-        self._r._progress.enter("examine", self._source.size)
-
-        def make_step() -> workers.Step:
-            decompressor = zstandard.ZstdDecompressor()
-
-            def step(number: int) -> None:
-                first, last = number * _WINDOW, min((number + 1) * _WINDOW, count)
-                self._examine_window(range(first, last), decompressor)
-                size = self._repository.chunk_size
-                self._r._progress.advance(min(last * size, self._source.size) - first * size)
-
-            return step
-
-        workers.run(-(-count // _WINDOW), self._r._threads, make_step)
-
-    def _examine_window(self, indexes: range, decompressor: zstandard.ZstdDecompressor) -> None:
-        chunk_size = self._repository.chunk_size
-        chunks: dict[int, _Chunk] = {}
-        for index in indexes:
-            entry = self._source.entry(index)
-            if not entry.zeros:
-                length = min(chunk_size, self._source.size - index * chunk_size)
-                chunks[index] = _Chunk(index, entry, length)
-        wanted = ((chunk.index, chunk.entry, chunk.length) for chunk in chunks.values())
-        for index, found in read_maps(self._repository, wanted):
-            if isinstance(found, errors.Damaged):
-                chunks[index].reason = str(found)
-            else:
-                chunks[index].map = found
-                if chunks[index].entry.pack in self._r._broken:
-                    entry = chunks[index].entry
-                    self._r.spare_maps[entry.chunk_id] = entry
-        self._examine_blocks(chunks.values(), decompressor)
-        with self._r._lock:
-            for chunk in chunks.values():
-                if (
-                    chunk.map is None
-                    or chunk.bad
-                    or chunk.unsafe
-                    or chunk.entry.pack in self._r._broken
-                ):
-                    self._chunks.append(chunk)
-                else:
-                    self._use(chunk.entry, chunk.map)
-
-    def _examine_blocks(
-        self, chunks: Iterable[_Chunk], decompressor: zstandard.ZstdDecompressor
-    ) -> None:
-        """Read the blocks of chunks whose maps are known, and say which are bad."""
-        wanted: list[Wanted] = []
-        targets: list[tuple[_Chunk, int, int]] = []
-        for chunk in chunks:
-            if chunk.map is None:
-                continue
-            for index, pack in enumerate(chunk.map.packs):
-                if chunk.map.block_id(index) == form.ZEROS:
-                    continue
-                size = self._block_size(chunk, index)
-                if pack is None or chunk.map.lengths[index] > size + TAG_SIZE:
-                    chunk.bad[index] = "A chunk map contradicts itself."
-                    continue
-                offset, length = chunk.map.offsets[index], chunk.map.lengths[index]
-                wanted.append(Wanted(pack, offset, length, len(targets)))
-                targets.append((chunk, index, size))
-        for run in ranges.runs(wanted):
-            for piece, box in packs.fetch(self._repository, run):
-                chunk, index, size = targets[piece.target]
-                place = Place(piece.pack, piece.offset, piece.length)
-                reason = self._wrong(box, place, _map(chunk).block_id(index), size, decompressor)
-                if reason:
-                    chunk.bad[index] = reason
-                elif piece.pack in self._r._broken:
-                    chunk.unsafe.add(index)
-                    self._r.spare_blocks[_map(chunk).block_id(index)] = place
-
-    def _wrong(
-        self,
-        box: memoryview | errors.Damaged,
-        place: Place,
-        block_id: bytes,
-        size: int,
-        decompressor: zstandard.ZstdDecompressor,
-    ) -> str | None:
-        """Why a box does not hold the block."""
-        try:
-            if isinstance(box, errors.Damaged):
-                raise box
-            blocks.open_block(
-                self._repository, place.pack, place.offset, box, block_id, size, decompressor
-            )
-        except errors.Damaged as error:
-            return str(error)
-        return None
-
-    def _block_size(self, chunk: _Chunk, index: int) -> int:
-        start = index * self._repository.block_size
-        return min(self._repository.block_size, chunk.length - start)
+            return SalvagedManifest(self._repository, backup_id, self._repairer.avoid)
 
     # -- what is found elsewhere -----------------------------------------------------------------
 
-    def _find_maps(self, chunks: list[_Chunk]) -> None:
+    def _find_maps(self, chunks: list[WrongChunk]) -> None:
         """Look for lost chunk maps, first as they are, then by what they must have said."""
-        repository = self._repository
-        by_id: dict[bytes, list[_Chunk]] = {}
+        avoid = self._repairer.avoid
+        by_id: dict[bytes, list[WrongChunk]] = {}
         for chunk in chunks:
             by_id.setdefault(chunk.entry.chunk_id, []).append(chunk)
-        places = search.find(repository, form.KIND_MAPS, by_id.keys(), self._r._avoid)
+        places = search.find(self._repository, form.KIND_MAPS, by_id.keys(), avoid)
         for chunk_id in list(by_id):
             entries = [Entry(chunk_id, *dataclasses.astuple(p)) for p in places.get(chunk_id, [])]
-            if chunk_id in self._r.spare_maps:
-                entries.append(self._r.spare_maps[chunk_id])
+            if chunk_id in self._examiner.spare_maps:
+                entries.append(self._examiner.spare_maps[chunk_id])
             for entry in entries:
                 found = self._read_map(entry, by_id[chunk_id][0].length)
                 if found:
@@ -297,14 +161,14 @@ class _BackupRepair:
                         self._result.maps += 1
                     break
         lost = {
-            chunk_id: -(-several[0].length // repository.block_size)
+            chunk_id: -(-several[0].length // self._repository.block_size)
             for chunk_id, several in by_id.items()
         }
-        for chunk_id, made in search.rebuild_maps(repository, lost, self._r._avoid).items():
+        for chunk_id, made in search.rebuild_maps(self._repository, lost, avoid).items():
             for chunk in by_id[chunk_id]:
                 chunk.map, chunk.changed = _copy(made), True
                 self._result.maps += 1
-        self._examine_blocks(chunks, zstandard.ZstdDecompressor())
+        self._examiner.examine_blocks(chunks, zstandard.ZstdDecompressor())
 
     def _read_map(self, entry: Entry, length: int) -> ChunkMap | None:
         [(_, found)] = read_maps(self._repository, [(0, entry, length)])
@@ -315,17 +179,19 @@ class _BackupRepair:
         wanted: dict[bytes, int] = {}
         for chunk in self._chunks:
             for index in chunk.bad:
-                wanted[_map(chunk).block_id(index)] = self._block_size(chunk, index)
+                wanted[chunk.known.block_id(index)] = self._examiner.block_size(chunk, index)
+        places = search.find(
+            self._repository, form.KIND_BLOCKS, wanted.keys(), self._repairer.avoid
+        )
         found: dict[bytes, Place] = {}
         decompressor = zstandard.ZstdDecompressor()
-        places = search.find(self._repository, form.KIND_BLOCKS, wanted.keys(), self._r._avoid)
-        for block_id in wanted:
+        for block_id, size in wanted.items():
             several = list(places.get(block_id, []))
-            if block_id in self._r.spare_blocks:
-                several.append(self._r.spare_blocks[block_id])
+            if block_id in self._examiner.spare_blocks:
+                several.append(self._examiner.spare_blocks[block_id])
             for place in several:
                 box = self._fetch(place)
-                if not self._wrong(box, place, block_id, wanted[block_id], decompressor):
+                if not self._examiner.fault(box, place, block_id, size, decompressor):
                     found[block_id] = place
                     break
         return found
@@ -338,84 +204,64 @@ class _BackupRepair:
 
     # -- what is done about it -------------------------------------------------------------------
 
-    def _mend(self, chunk: _Chunk, found: dict[bytes, Place], writers: _Writers) -> None:
+    def _mend(self, chunk: WrongChunk, found: dict[bytes, Place], writers: _Writers) -> None:
         """Put what was found into the chunk's map, and the map where it is safe."""
+        broken = self._repairer.broken
         offset = chunk.index * self._repository.chunk_size
         if chunk.map is None:
             self._result.lose(offset, chunk.length, chunk.reason)
             return
         for index, reason in chunk.bad.items():
-            place = found.get(chunk.map.block_id(index))
-            if place:
-                if place.pack in self._r._broken:
-                    place = self._move(place, chunk.map.block_id(index), writers)
-                self._point(chunk, index, place)
-                self._result.blocks += 1
-            else:
+            block_id = chunk.map.block_id(index)
+            place = found.get(block_id)
+            if place is None:
                 start = index * self._repository.block_size
-                self._result.lose(offset + start, self._block_size(chunk, index), reason)
+                size = self._examiner.block_size(chunk, index)
+                self._result.lose(offset + start, size, reason)
+                continue
+            if place.pack in broken:
+                place = self._move(place, block_id, writers)
+            chunk.point(index, place)
+            self._result.blocks += 1
         for index in chunk.unsafe:
-            pack = chunk.map.packs[index]
-            if pack is None:
-                raise AssertionError("a block of zeros lies in no pack")
-            place = Place(pack, chunk.map.offsets[index], chunk.map.lengths[index])
-            place = self._move(place, chunk.map.block_id(index), writers)
-            self._point(chunk, index, place)
+            block_id = chunk.map.block_id(index)
+            chunk.point(index, self._move(chunk.place(index), block_id, writers))
             self._result.moved += 1
-        if chunk.entry.pack in self._r._broken and not chunk.changed:
+        if chunk.entry.pack in broken and not chunk.changed:
             chunk.changed = True
             self._result.moved += 1
         if chunk.changed:
             chunk.entry = writers.add_map(chunk.entry.chunk_id, chunk.map)
 
-    def _point(self, chunk: _Chunk, index: int, place: Place) -> None:
-        chunk_map = _map(chunk)
-        chunk_map.packs[index] = place.pack
-        chunk_map.offsets[index] = place.offset
-        chunk_map.lengths[index] = place.length
-        chunk.changed = True
-
     def _move(self, place: Place, block_id: bytes, writers: _Writers) -> Place:
         """Store a block of a broken pack once more."""
+        moved = self._repairer.moved
         key = (place.pack, place.offset)
-        if key not in self._r._moved:
+        if key not in moved:
             box = self._fetch(place)
             if isinstance(box, errors.Damaged):
                 raise box  # it could be read a moment ago
             data = packs.open_box(
                 self._repository, form.KIND_BLOCKS, place.pack, place.offset, box, block_id
             )
-            self._r._moved[key] = writers.add_block(block_id, bytes(data))
-        return self._r._moved[key]
+            moved[key] = writers.add_block(block_id, bytes(data))
+        return moved[key]
 
-    def _account(self, chunk: _Chunk) -> None:
-        """Count what a mended chunk needs."""
-        if chunk.map is None:
-            self._live[chunk.entry.pack] += chunk.entry.length
-            self._kinds[chunk.entry.pack] = form.KIND_MAPS
-        else:
-            self._use(chunk.entry, chunk.map)
-
-    def _use(self, entry: Entry, chunk_map: ChunkMap) -> None:
-        self._live[entry.pack] += entry.length
-        self._kinds[entry.pack] = form.KIND_MAPS
-        for pack, stored in chunk_map.stored().items():
-            self._live[pack] += stored
-            self._kinds[pack] = form.KIND_BLOCKS
-
-    def _compare_index(self) -> None:
-        """Whether the index says what is needed, and how large the packs are."""
-        uses = self._source.packs
+    def _index_is_right(self) -> bool:
+        """Whether the index of the manifest says what is needed, and how large the packs are."""
+        uses, needs = self._source.packs, self._needs
         if any(chunk.map is None for chunk in self._chunks):
             # Nobody knows what a lost map said: its blocks stay needed, lest they be collected.
             for pack, use in uses.items():
-                self._live[pack] = max(self._live[pack], use.live)
-                self._kinds.setdefault(pack, use.kind)
-            return
-        same = {pack: use.live for pack, use in uses.items()} == self._live
-        sizes = all(self._r._sizes.get(pack, use.size) == use.size for pack, use in uses.items())
-        if not (self._result.maps or self._result.blocks or self._result.moved):
-            self._result.index |= not (same and sizes)
+                needs.live[pack] = max(needs.live[pack], use.live)
+                needs.kinds.setdefault(pack, use.kind)
+            return True
+        if self._result.maps or self._result.blocks or self._result.moved:
+            return True  # it was, before
+        sizes = self._repairer.sizes
+        return {pack: use.live for pack, use in uses.items()} == needs.live and all(
+            sizes.get(pack, use.size) == use.size for pack, use in uses.items()
+        )
 
     def _rewrite(self, writers: _Writers) -> None:
         """Put the manifest anew."""
@@ -424,15 +270,14 @@ class _BackupRepair:
         try:
             for index in range(source.chunk_count):
                 writer.set(index, changed.get(index) or source.entry(index))
-            for pack, live in self._live.items():
-                writer.count(pack, self._kinds[pack], live)
+            for pack, live in self._needs.live.items():
+                writer.count(pack, self._needs.kinds[pack], live)
+            self._repairer.sizes.update(writers.sizes)
             old = {pack: use.size for pack, use in source.packs.items()}
-            sizes = {**old, **self._r._sizes, **writers.sizes}
-            self._r._sizes.update(writers.sizes)
-            self._r._lease.confirm()
+            self._repairer.lease.confirm()
             if read_start(self._repository, source.backup_id)[1] != source.object_id:
                 raise errors.BackupMissing("Somebody else has repaired it meanwhile.")
-            writer.store(source.head, sizes, replace=True)
+            writer.store(source.head, {**old, **self._repairer.sizes}, replace=True)
         finally:
             writer.close()
 
@@ -440,8 +285,8 @@ class _BackupRepair:
 class _Writers:
     """New packs for one backup; none in a dry run."""
 
-    def __init__(self, repository: Repository, repairer: BackupRepairer) -> None:
-        self._dry_run = repairer._dry_run
+    def __init__(self, repository: Repository, dry_run: bool) -> None:
+        self._dry_run = dry_run
         self._uploads = packs.Uploads()
         self._blocks = packs.PackWriter(repository, form.KIND_BLOCKS, self._uploads)
         self._maps = packs.PackWriter(repository, form.KIND_MAPS, self._uploads)
@@ -483,9 +328,3 @@ def _copy(chunk_map: ChunkMap) -> ChunkMap:
     return ChunkMap(
         chunk_map.ids, list(chunk_map.packs), list(chunk_map.offsets), list(chunk_map.lengths)
     )
-
-
-def _map(chunk: _Chunk) -> ChunkMap:
-    if chunk.map is None:
-        raise AssertionError("nobody knows the blocks of a chunk without a map")
-    return chunk.map
