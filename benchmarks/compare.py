@@ -153,8 +153,8 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--threads",
         type=int,
-        default=os.cpu_count() or 2,
-        help="of ours and of benji (default: as many as processors)",
+        default=4,
+        help="of ours and of benji (default: 4, as freezer-osbrick has it)",
     )
     parser.add_argument(
         "--data",
