@@ -155,15 +155,15 @@ class _Run:
         squeezed = [compressor.compress(content) for content in contents]
         decompressor = zstandard.ZstdDecompressor()
         with self._measured("decompress", size):
-            for content in squeezed:
-                decompressor.decompress(content)
+            for data in squeezed:
+                decompressor.decompress(data)
         cipher = aead.AESGCM(os.urandom(32))
         nonces = [number.to_bytes(12, "little") for number in range(len(squeezed))]
         # What is counted are bytes that are sealed, which are fewer than those of the volume.
         total = sum(map(len, squeezed))
         with self._measured("seal, AES-256-GCM", total):
-            for nonce, content in zip(nonces, squeezed, strict=True):
-                cipher.encrypt(nonce, content, None)
+            for nonce, data in zip(nonces, squeezed, strict=True):
+                cipher.encrypt(nonce, data, None)
         sealed = [cipher.encrypt(*pair, None) for pair in zip(nonces, squeezed, strict=True)]
         with self._measured("open, AES-256-GCM", total):
             for nonce, box in zip(nonces, sealed, strict=True):
