@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import copy
 import os
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,6 +14,9 @@ from oslo_config import cfg
 from freezer_osbrick import errors
 
 _REPOSITORY_PREFIX = "repository:"
+
+_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+_RATE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?(?:/s)?", re.IGNORECASE)
 
 _DEFAULT_FILES = (
     "/etc/freezer-osbrick/freezer-osbrick.conf",
@@ -296,7 +300,7 @@ def repository_settings(conf: cfg.ConfigOpts, address: str) -> dict[str, Any]:
         repositories has gets what is configured for it.
     :raises errors.ConfigurationError: there is no such name, or a URL has several.
     """
-    if "://" not in address and not address.startswith("/"):
+    if _REPOSITORY_PREFIX + address in conf or not ("://" in address or address.startswith("/")):
         return _repository_group(conf, address)
     found = {}
     for name in repository_names(conf):
@@ -313,11 +317,15 @@ def repository_settings(conf: cfg.ConfigOpts, address: str) -> dict[str, Any]:
     return {**defaults, **next(iter(found.values()), {}), "url": address}
 
 
-def set_repository(conf: cfg.ConfigOpts, name: str, settings: Mapping[str, Any]) -> None:
-    """Configure a repository as if a file had done it."""
-    group = _REPOSITORY_PREFIX + name
+def set_repository(conf: cfg.ConfigOpts, url: str, settings: Mapping[str, Any]) -> None:
+    """Configure the repository at a URL as if a file had done it.
+
+    :param settings: count more than those of a file for the same URL.
+    """
+    whole = {**repository_settings(conf, url), **settings, "url": url}
+    group = _REPOSITORY_PREFIX + url
     conf.register_opts(REPOSITORY_OPTS, group=group)
-    for option, value in settings.items():
+    for option, value in whole.items():
         conf.set_override(option, value, group=group)
 
 
@@ -337,3 +345,21 @@ def _repository_group(conf: cfg.ConfigOpts, name: str) -> dict[str, Any]:
     if not settings["url"]:
         raise errors.ConfigurationError(f"The group [{group}] of the configuration has no url.")
     return settings
+
+
+def parse_rate(text: str | int | None) -> int | None:
+    """Bytes a second from ``10K``, ``120M``, ``1.5G`` or a number; None means no limit.
+
+    Freezer writes no limit as -1.
+
+    :raises errors.BadRequest: it is no rate, or nothing would get through.
+    """
+    if text is None or str(text).strip() in ("", "-1"):
+        return None
+    found = _RATE.fullmatch(str(text).strip())
+    if found is None:
+        raise errors.BadRequest(f"{text!r} is no bandwidth: give bytes a second, or 10K, 120M, 1G.")
+    rate = int(float(found[1]) * _UNITS[found[2].upper()])
+    if rate < 1:
+        raise errors.BadRequest(f"With a bandwidth of {text!r} nothing would get through.")
+    return rate

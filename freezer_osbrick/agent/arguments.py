@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import os
+import sys
+from collections.abc import Mapping
 from typing import Any
 
 import os_brick.opts
@@ -17,7 +18,7 @@ from oslo_config import cfg
 from oslo_log import log
 
 from freezer_osbrick import errors
-from freezer_osbrick.agent import job_file, options
+from freezer_osbrick.agent import job_file, options, places
 
 LOG = log.getLogger(__name__)
 
@@ -58,6 +59,8 @@ class Selection:
     """What a run of the engine is about; lies at ``osbrick`` among Freezer's arguments.
 
     :param repository: address of the repository.
+    :param settings: of the repository, by the names of their options.
+    :param storage: Freezer's word for the kind of storage, for its records.
     :param volume_id: None where it is still to be found by ``volume_name``, or none was given.
     :param backup_name: as given; None where Freezer's default stands.
     :param hostname: as given; None where Freezer filled in this host's.
@@ -68,6 +71,8 @@ class Selection:
     volume_name: str | None
     backup_name: str | None
     hostname: str | None
+    settings: Mapping[str, Any] = dataclasses.field(default_factory=dict, repr=False)
+    storage: str = "local"
 
 
 def patch(config: Any) -> None:
@@ -83,6 +88,8 @@ def patch(config: Any) -> None:
         ("compression", options.COMPRESSIONS),
     ):
         common[by_name[name]] = options.with_choices(common[by_name[name]], added)
+    for name in options.LIMITS:
+        common[by_name[name]] = options.with_type(common[by_name[name]], options.Bandwidth())
     common += [option for option in options.OPTIONS if option.dest not in by_name]
     # Freezer declares [os_brick] lock_path with another help text than os-brick: whichever comes
     # second is a DuplicateOptError. os-brick's own declaration serves both.
@@ -131,7 +138,7 @@ def _our_arguments(config: Any, stock: Any, job: job_file.JobFile) -> Any:
     conf.set_override("engine_name", options.ENGINE_NAME)
     settings = job_file.for_freezer(job, conf)
     settings.pop("engine_name", None)
-    _refuse_limits(conf, settings)
+    limits = _take_limits(conf, settings)
     reader = config.freezer_config.Config
     own_parse = reader.__dict__["parse"]
     reader.parse = staticmethod(lambda path: reader(dict(settings), []))
@@ -139,18 +146,21 @@ def _our_arguments(config: Any, stock: Any, job: job_file.JobFile) -> Any:
         arguments = stock()
     finally:
         reader.parse = own_parse
+    vars(arguments).update(limits)
     settle(arguments, conf, job.storages)
+    places.hide_secrets(sys.argv)
     return arguments
 
 
-def _refuse_limits(conf: cfg.ConfigOpts, settings: dict[str, str]) -> None:
-    """Freezer would start itself again under trickle, or run without limits where there is none."""
-    for name in ("upload_limit", "download_limit"):
-        value = settings.get(name, conf[name])
-        if value is not None and int(value) != -1:
-            raise errors.BadRequest(
-                f"Engine osbrick of this version has no bandwidth limits: leave out {_flag(name)}."
-            )
+def _take_limits(conf: cfg.ConfigOpts, settings: dict[str, str]) -> dict[str, int]:
+    """The bandwidth limits, which Freezer is not to see: it would start itself again under the
+    program trickle, or run without limits where there is none."""
+    limits = {}
+    for name in options.LIMITS:
+        given = settings.pop(name, None)
+        limits[name] = conf[name] if given is None else options.Bandwidth()(given)
+        conf.set_override(name, -1)
+    return limits
 
 
 def settle(arguments: Any, conf: cfg.ConfigOpts, storages: tuple[str, ...] = ()) -> None:
@@ -172,8 +182,11 @@ def settle(arguments: Any, conf: cfg.ConfigOpts, storages: tuple[str, ...] = ())
     if unused:
         LOG.warning("Engine osbrick does not use %s.", ", ".join(map(_flag, unused)))
     volume_id, volume_name = _chosen_volume(values)
+    place = places.of(values, storages) if values["action"] != "exec" else places.Place("")
     selection = Selection(
-        repository=_repository(values, storages) if values["action"] != "exec" else "",
+        repository=place.url,
+        settings=place.settings,
+        storage=str(values["storage"]),
         volume_id=volume_id,
         volume_name=volume_name,
         backup_name=values["backup_name"] if options.is_given(conf, "backup_name") else None,
@@ -189,6 +202,9 @@ def settle(arguments: Any, conf: cfg.ConfigOpts, storages: tuple[str, ...] = ())
         engine_name=options.ENGINE_NAME,
         mode=MODE,
         backup_media=MEDIA,
+        # Freezer would log in to the other storages and make containers of its own, and writes
+        # passwords of FTP into its log. The word is given back when the job begins.
+        storage="local",
         compression=_compression(values["compression"], conf),
         cinder_vol_name="",  # with one, Freezer's jobs end in an AttributeError
         osbrick=selection,
@@ -220,27 +236,6 @@ def _chosen_volume(values: dict[str, Any]) -> tuple[str | None, str | None]:
     if volume_id and volume_name:
         raise errors.BadRequest("Give a volume by its id or by --cinder-vol-name, not by both.")
     return volume_id, volume_name
-
-
-def _repository(values: dict[str, Any], storages: tuple[str, ...]) -> str:
-    """The address of the repository that Freezer's storage options mean."""
-    if storages:
-        raise errors.BadRequest(
-            "Engine osbrick of this version stores to one local folder: leave out "
-            f"{', '.join(f'[{name}]' for name in storages)}."
-        )
-    if values["storage"] != "local":
-        raise errors.BadRequest(
-            "Engine osbrick of this version stores to a local folder only: give --storage local "
-            f"and its folder with --container, not --storage {values['storage']}."
-        )
-    container = str(values["container"])
-    if not os.path.isabs(container):
-        raise errors.BadRequest(
-            "--container must be the absolute path of a folder with --storage local, not "
-            f"{container!r}."
-        )
-    return os.path.normpath(container)
 
 
 def _compression(value: str, conf: cfg.ConfigOpts) -> str:

@@ -17,7 +17,7 @@ from freezer.engine import engine as freezer_engine
 from oslo_config import cfg
 from oslo_log import log
 
-from freezer_osbrick import errors
+from freezer_osbrick import errors, opts
 from freezer_osbrick.agent import arguments, ending, progress, record, settings
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ class OsbrickEngine(freezer_engine.BackupEngine):
         :raises errors.BadRequest: several volumes have that name.
         """
         self._arguments = run
+        run.storage = self._run.osbrick.storage
         selection = self._run.osbrick
         if selection.volume_name and not selection.volume_id:
             volume_id = find_volume(run.client_manager.get_cinder(), selection.volume_name)
@@ -229,6 +230,8 @@ class OsbrickEngine(freezer_engine.BackupEngine):
 
         run = self._run
         conf = settings.load(CONF, run.client_manager, compressed=run.compression != "none")
+        if run.osbrick.settings:
+            opts.set_repository(conf, run.osbrick.repository, run.osbrick.settings)
         with contextlib.redirect_stdout(sys.stderr), ending.in_order(LOG):
             yield context.Context.open(
                 conf,

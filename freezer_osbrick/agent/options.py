@@ -14,9 +14,12 @@ from typing import Any
 
 from oslo_config import cfg, types
 
+from freezer_osbrick import errors, opts
+
 ENGINE_NAME = "osbrick"
 ENGINE_NAMES = (ENGINE_NAME, "cinder-osbrick")
 COMPRESSIONS = ("zstd", "none")
+LIMITS = ("upload_limit", "download_limit")
 
 
 def parse_list(value: Any) -> list[str]:
@@ -65,6 +68,32 @@ class VolumeId(types.ConfigType):
     __hash__ = None  # type: ignore[assignment]
 
 
+class Bandwidth(types.ConfigType):
+    """Bytes a second, as Freezer's own help text writes them: a number, 10K, 120M or 10G; -1 is no
+    limit."""
+
+    def __init__(self) -> None:
+        super().__init__(type_name="bandwidth")
+
+    def __call__(self, value: Any) -> int:
+        try:
+            rate = opts.parse_rate(value)
+        except errors.BadRequest as exc:
+            raise ValueError(str(exc)) from exc
+        return -1 if rate is None else rate
+
+    def _formatter(self, value: int) -> str:
+        return str(value)
+
+    def __repr__(self) -> str:
+        return "Bandwidth"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Bandwidth)
+
+    __hash__ = None  # type: ignore[assignment]
+
+
 OPTIONS = [
     cfg.Opt(
         "single-volume-id",
@@ -104,6 +133,13 @@ def with_choices(option: Any, added: tuple[str, ...]) -> cfg.Opt:
     wider.type = copy.copy(option.type)
     wider.type.choices = {**option.type.choices, **dict.fromkeys(added)}
     return wider
+
+
+def with_type(option: Any, kind: types.ConfigType) -> cfg.Opt:
+    """A copy of an option whose values are of another type."""
+    other: Any = copy.copy(option)
+    other.type = kind
+    return other
 
 
 def is_ours(conf: cfg.ConfigOpts = cfg.CONF) -> bool:

@@ -3,37 +3,14 @@
 
 from __future__ import annotations
 
-import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 
-from freezer_osbrick import errors
 from freezer_osbrick.store import base, wrapper
-
-_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
-_RATE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?(?:/s)?", re.IGNORECASE)
 
 _SLICE = 1 << 16  # bytes that are sent at a time where the store sends while it reads the parts
 _SAVED = 0.1  # seconds whose bytes may pass at once, so that a sleep that ends late costs nothing
-
-
-def parse_rate(text: str | int | None) -> int | None:
-    """Bytes a second from ``10K``, ``120M``, ``1.5G`` or a number; None means no limit.
-
-    Freezer writes no limit as -1.
-
-    :raises errors.BadRequest: it is no rate, or nothing would get through.
-    """
-    if text is None or str(text).strip() in ("", "-1"):
-        return None
-    found = _RATE.fullmatch(str(text).strip())
-    if found is None:
-        raise errors.BadRequest(f"{text!r} is no bandwidth: give bytes a second, or 10K, 120M, 1G.")
-    rate = int(float(found[1]) * _UNITS[found[2].upper()])
-    if rate < 1:
-        raise errors.BadRequest(f"With a bandwidth of {text!r} nothing would get through.")
-    return rate
 
 
 class Bucket:

@@ -42,7 +42,7 @@ log_level = WARNING
 
 [pipeline:main]
 pipeline = catch_errors gatekeeper cache listing_formats s3api tempauth copy container_quotas \
-slo symlink versioned_writes proxy-server
+slo versioned_writes symlink proxy-server
 
 [app:proxy-server]
 use = egg:swift#proxy

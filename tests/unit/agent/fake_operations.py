@@ -13,6 +13,7 @@ import os
 import signal
 from typing import Any
 
+from freezer_osbrick import opts
 from freezer_osbrick.operations import backup, catalogue, context, restore
 from freezer_osbrick.operations.catalogue import BackupSummary
 from freezer_osbrick.operations.report import RunReport, VolumeReport
@@ -75,7 +76,10 @@ def _open(cls: Any, conf: Any, *, session: Any = None, key_file: str | None = No
 def _backup(
     context: Any, url: str, request: backup.BackupRequest, progress: Any = None
 ) -> RunReport:
-    _note("backup", url=url, **dataclasses.asdict(request))
+    settings = opts.repository_settings(context.conf, url)
+    defaults = {option.dest: option.default for option in opts.REPOSITORY_OPTS}
+    given = {name: value for name, value in settings.items() if value != defaults[name]}
+    _note("backup", url=url, settings=given, **dataclasses.asdict(request))
     _misbehave()
     progress(ProgressEvent(request.volume_ids[0], "snapshot"))
     for done in (2**30, 2**30 + 1):

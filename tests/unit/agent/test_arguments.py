@@ -50,6 +50,7 @@ def test_settings_reach_a_backup_in_each_way(by: Any) -> None:
     assert run.call("backup") == {
         "verb": "backup",
         "url": "/backups",
+        "settings": {"url": "/backups"},
         "volume_ids": ["v1"],
         "backup_name": "nightly",
         "hostname": "web1",
@@ -269,23 +270,91 @@ def test_another_kind_of_resource_is_refused(agent: Agent) -> None:
 
 
 @pytest.mark.parametrize("name", ["upload_limit", "download_limit"])
-def test_limits_are_refused_and_trickle_is_never_run(by: Any, name: str) -> None:
-    run = by({**BACKUP, name: 1000})
-    assert run.error == (
-        "Engine osbrick of this version has no bandwidth limits: leave out "
-        f"--{name.replace('_', '-')}."
-    )
-    assert run.calls == []
+@pytest.mark.parametrize(("given", "rate"), [("1000", "1000"), ("10M", "10485760")])
+def test_limits_are_kept_by_us_and_trickle_is_never_run(
+    by: Any, name: str, given: str, rate: str
+) -> None:
+    run = by({**BACKUP, name: given})
+    assert run.status == 0, run.stderr
+    assert run.call("backup")["settings"] == {"url": "/backups", name: rate}
+    assert "trickle" not in run.log.lower()
+
+
+def test_a_limit_that_is_none_is_refused(agent: Agent) -> None:
+    assert "no bandwidth" in agent(job={**BACKUP, "upload_limit": "fast"}).error
 
 
 def test_no_limit_is_no_limit(agent: Agent) -> None:
     assert agent(job={**BACKUP, "upload_limit": -1}).status == 0
 
 
-@pytest.mark.parametrize("storage", ["swift", "s3", "ssh", "ftp", "ftps"])
-def test_other_storages_are_refused(agent: Agent, storage: str) -> None:
-    run = agent(job={**BACKUP, "storage": storage})
-    assert f"not --storage {storage}." in run.error
+SSH = {"ssh_host": "vault", "ssh_username": "back up", "ssh_port": 2222}
+FTP = {"ftp_host": "vault", "ftp_username": "backup", "ftp_port": 2121, "ftp_password": "Secret1"}
+
+
+@pytest.mark.parametrize(
+    ("given", "url", "settings"),
+    [
+        ({"storage": "swift", "container": "vault"}, "swift://vault", {}),
+        (
+            {"storage": "s3", "container": "vault/a b", "endpoint": "http://127.0.0.1:1"}
+            | {"access_key": "AK", "secret_key": "Secret1"},
+            "s3://vault/a%20b",
+            {"endpoint": "http://127.0.0.1:1", "access_key": "AK", "secret_key": "Secret1"},
+        ),
+        (
+            {"storage": "ssh", "ssh_key": "/root/key"} | SSH,
+            "sftp://back%20up@vault:2222/backups",
+            {"ssh_key_file": "/root/key", "accept_new_host": True},
+        ),
+        (
+            {"storage": "ssh", "ssh_password": "Secret1", "ssh_host": "::1"}
+            | {"ssh_username": "root", "ssh_port": 22},
+            "sftp://root@[::1]:22/backups",
+            {"password": "Secret1", "accept_new_host": True},
+        ),
+        ({"storage": "ftp"} | FTP, "ftp://backup@vault:2121/backups", {"password": "Secret1"}),
+        ({"storage": "ftps"} | FTP, "ftps://backup@vault:2121/backups", {"password": "Secret1"}),
+    ],
+)
+def test_each_storage_of_freezer(by: Any, given: Any, url: str, settings: Any) -> None:
+    """Freezer itself connects to none of them: nobody answers there."""
+    run = by({**BACKUP, **given, "metadata_out": "-"})
+    assert run.status == 0, run.stderr
+    assert run.call("backup")["url"] == url
+    assert run.call("backup")["settings"] == {"url": url, **settings}
+    assert run.record["storage"] == given["storage"]
+    assert run.record["container"] == given.get("container", "/backups")
+    assert "Secret1" not in run.log + run.stderr + run.stdout
+
+
+def test_credentials_of_s3_may_be_in_the_environment(agent: Agent) -> None:
+    names = {"ACCESS_KEY": "AK", "SECRET_KEY": "SK", "ENDPOINT": "http://s3"}
+    run = agent(job={**BACKUP, "storage": "s3", "container": "vault"}, env=names)
+    assert run.call("backup")["settings"] == {
+        "url": "s3://vault",
+        "access_key": "AK",
+        "secret_key": "SK",
+        "endpoint": "http://s3",
+    }
+
+
+@pytest.mark.parametrize(
+    ("given", "missing"),
+    [
+        ({"storage": "ssh", "ssh_username": "u"}, "--storage ssh needs --ssh-host."),
+        ({"storage": "ssh", "ssh_host": "h"}, "--storage ssh needs --ssh-username."),
+        ({"storage": "ftp", "ftp_host": "h"}, "--storage ftp needs --ftp-username."),
+        (
+            {"storage": "ssh", "container": "x"} | SSH,
+            "absolute path of a folder with --storage ssh",
+        ),
+        ({"storage": "ftps", "ftp_certfile": "/c"} | FTP, "leave out --ftp-certfile"),
+    ],
+)
+def test_storages_that_lack_something_are_refused(agent: Agent, given: Any, missing: str) -> None:
+    run = agent(job={**BACKUP, **given})
+    assert missing in run.error
     assert run.calls == []
 
 

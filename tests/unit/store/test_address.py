@@ -154,9 +154,17 @@ def test_a_repository_that_no_file_names():
     conf = cfg.ConfigOpts()
     opts.register(conf)
     conf([], default_config_files=[])
-    opts.set_repository(conf, "of this run", {"url": "ftp://h/x", "password": "P"})
-    settings = opts.repository_settings(conf, "of this run")
+    opts.set_repository(conf, "ftp://h/x", {"password": "P"})
+    settings = opts.repository_settings(conf, "ftp://h/x")
     assert settings["url"] == "ftp://h/x" and settings["password"] == "P"
+
+
+def test_settings_of_a_run_count_more_than_those_of_a_file(tmp_path):
+    conf = configured(tmp_path, VAULT)
+    opts.set_repository(conf, "s3://bucket/prefix", {"access_key": "of the run"})
+    settings = opts.repository_settings(conf, "s3://bucket/prefix")
+    assert settings["access_key"] == "of the run"
+    assert settings["secret_key"] == "SK" and settings["patience"] == 7
 
 
 def test_passwords_come_from_the_configuration_a_file_or_the_environment(

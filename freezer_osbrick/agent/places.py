@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where Freezer's storage options say that the repository lies."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import urllib.parse
+from collections.abc import Mapping
+from typing import Any
+
+from freezer_osbrick import errors
+
+_SECRET_FLAGS = ("--secret-key", "--ssh-password", "--ftp-password")
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """A repository.
+
+    :param url: its address, or an absolute path.
+    :param settings: options of ``[repository:NAME]`` that Freezer's options set.
+    """
+
+    url: str
+    settings: Mapping[str, Any] = dataclasses.field(default_factory=dict, repr=False)
+
+
+def of(values: Mapping[str, Any], storages: tuple[str, ...] = ()) -> Place:
+    """The repository of a run.
+
+    :param values: Freezer's arguments by name.
+    :param storages: names of the ``[storage:…]`` sections, of which there may be none.
+    :raises errors.BadRequest: the options do not say where it is.
+    """
+    if storages:
+        raise errors.BadRequest(
+            "Engine osbrick stores to one storage in a run: leave out "
+            f"{', '.join(f'[{name}]' for name in storages)}, and back up once for each."
+        )
+    kinds = {"local": _local, "swift": _swift, "s3": _s3, "ssh": _ssh, "ftp": _ftp, "ftps": _ftp}
+    storage = str(values["storage"])
+    if storage not in kinds:
+        raise errors.BadRequest(f"Engine osbrick knows no storage {storage!r}.")
+    place = kinds[storage](values, storage)
+    limits = {name: values.get(name) for name in ("upload_limit", "download_limit")}
+    given = {name: str(rate) for name, rate in limits.items() if rate not in (None, -1)}
+    return Place(place.url, {**place.settings, **given})
+
+
+def hide_secrets(command_line: list[str]) -> None:
+    """Take passwords out of a command line that was read already: Freezer writes it into its
+    log."""
+    for index, word in enumerate(command_line):
+        flag, sign, _ = word.partition("=")
+        if flag not in _SECRET_FLAGS:
+            continue
+        if sign:
+            command_line[index] = f"{flag}=***"
+        elif index + 1 < len(command_line):
+            command_line[index + 1] = "***"
+
+
+def _local(values: Mapping[str, Any], storage: str) -> Place:
+    return Place(os.path.normpath(_folder(values, storage)))
+
+
+def _swift(values: Mapping[str, Any], storage: str) -> Place:
+    return Place(f"swift://{_quoted(_needed(values, 'container', storage))}")
+
+
+def _s3(values: Mapping[str, Any], storage: str) -> Place:
+    settings = {
+        name: values.get(name) or os.environ.get(name.upper())
+        for name in ("endpoint", "access_key", "secret_key")
+    }
+    return Place(f"s3://{_quoted(_needed(values, 'container', storage))}", _set(settings))
+
+
+def _ssh(values: Mapping[str, Any], storage: str) -> Place:
+    # Freezer takes the key of any server. The first one that is seen is taken here too, but
+    # remembered: another one is refused from then on.
+    settings = {
+        "ssh_key_file": None if values.get("ssh_password") else values.get("ssh_key"),
+        "password": values.get("ssh_password"),
+        "accept_new_host": True,
+    }
+    return Place(_server("sftp", "ssh", values, storage), _set(settings))
+
+
+def _ftp(values: Mapping[str, Any], storage: str) -> Place:
+    for name in ("ftp_keyfile", "ftp_certfile"):
+        if values.get(name):
+            raise errors.BadRequest(
+                f"Engine osbrick shows no certificate of its own to an FTP server: leave out "
+                f"--{name.replace('_', '-')}."
+            )
+    return Place(
+        _server(storage, "ftp", values, storage), _set({"password": values.get("ftp_password")})
+    )
+
+
+def _server(scheme: str, options: str, values: Mapping[str, Any], storage: str) -> str:
+    host = _needed(values, f"{options}_host", storage)
+    user = _needed(values, f"{options}_username", storage)
+    host = f"[{host}]" if ":" in host else host
+    port = f":{values[f'{options}_port']}" if values.get(f"{options}_port") else ""
+    folder = urllib.parse.quote(_folder(values, storage))
+    return f"{scheme}://{urllib.parse.quote(user, safe='')}@{host}{port}{folder}"
+
+
+def _folder(values: Mapping[str, Any], storage: str) -> str:
+    container = str(values["container"])
+    if not os.path.isabs(container):
+        raise errors.BadRequest(
+            f"--container must be the absolute path of a folder with --storage {storage}, not "
+            f"{container!r}."
+        )
+    return container
+
+
+def _needed(values: Mapping[str, Any], name: str, storage: str) -> str:
+    value = values.get(name)
+    if not value:
+        raise errors.BadRequest(f"--storage {storage} needs --{name.replace('_', '-')}.")
+    return str(value)
+
+
+def _quoted(container: str) -> str:
+    return urllib.parse.quote(container.strip("/"))
+
+
+def _set(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in settings.items() if value}
