@@ -29,10 +29,14 @@ def carry_out(
     :raises errors.StoreAccessDenied: the credentials may not delete.
     """
     backups = catalogue.backups(repository)
-    conditions = verifications.conditions(repository)
+    known = verifications.read(repository)
+    conditions = {
+        backup_id: verifications.condition_of(several.values())
+        for backup_id, several in known.items()
+    }
     findings = Findings(
-        damaged={name for name, known in conditions.items() if known.damage},
-        verified={name for name, known in conditions.items() if known.verified is not None},
+        damaged={name for name, state in conditions.items() if state.damage},
+        verified={name for name, state in conditions.items() if state.verified is not None},
         stored={
             info.name.removeprefix(form.MANIFESTS): info.modified
             for info in repository.store.list(form.MANIFESTS)
@@ -48,6 +52,7 @@ def carry_out(
     )
     if not dry_run:
         _remove(repository, [decision.backup for decision in decisions if not decision.keep])
+        _tidy(repository, known)
     unknown = verifications.Condition()
     return [(decision, conditions.get(decision.backup.id, unknown)) for decision in decisions]
 
@@ -62,3 +67,10 @@ def _remove(repository: Repository, backups: list[Backup]) -> None:
                 f" delete, use those of the repository's maintenance. ({error})"
             ) from error
         LOG.info("Backup %s of volume %s is removed.", backup.id, backup.volume_id)
+
+
+def _tidy(repository: Repository, known: dict[str, dict[str, verifications.Verification]]) -> None:
+    try:
+        verifications.tidy(repository, known)
+    except errors.StoreAccessDenied as error:
+        LOG.info("Superseded verifications stay: %s", error)

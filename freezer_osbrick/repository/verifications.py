@@ -11,7 +11,7 @@ import json
 import os
 import re
 from collections import defaultdict
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from concurrent import futures
 
 from oslo_log import log
@@ -99,6 +99,27 @@ def add(repository: Repository, verification: Verification) -> None:
     repository.store.put(name, [header, *box])
 
 
+def read(
+    repository: Repository, backup_ids: Collection[str] | None = None
+) -> dict[str, dict[str, Verification]]:
+    """All verifications: by the backup's id, the objects' names and what they say.
+
+    :param backup_ids: only of these backups.
+    """
+    listed = [
+        name
+        for name in _names(repository, backup_ids)
+        if backup_ids is None or name.group(1) in backup_ids
+    ]
+    found: dict[str, dict[str, Verification]] = defaultdict(dict)
+    with futures.ThreadPoolExecutor(_READERS, thread_name_prefix="verification") as executor:
+        several = executor.map(lambda name: _read(repository, name), listed)
+        for name, verification in zip(listed, several, strict=True):
+            if verification:
+                found[verification.backup][name.group(0)] = verification
+    return found
+
+
 def conditions(
     repository: Repository, backup_ids: Collection[str] | None = None
 ) -> dict[str, Condition]:
@@ -106,17 +127,8 @@ def conditions(
 
     :param backup_ids: only of these.
     """
-    listed = [
-        name
-        for name in _names(repository, backup_ids)
-        if backup_ids is None or name.group(1) in backup_ids
-    ]
-    found: dict[str, list[Verification]] = defaultdict(list)
-    with futures.ThreadPoolExecutor(_READERS, thread_name_prefix="verification") as executor:
-        for verification in executor.map(lambda name: _read(repository, name), listed):
-            if verification:
-                found[verification.backup].append(verification)
-    return {backup_id: condition_of(several) for backup_id, several in found.items()}
+    found = read(repository, backup_ids)
+    return {backup_id: condition_of(several.values()) for backup_id, several in found.items()}
 
 
 def condition(repository: Repository, backup_id: str) -> Condition:
@@ -128,8 +140,7 @@ def condition_of(verifications: Iterable[Verification]) -> Condition:
     """What verifications of one backup say together."""
     verified = sampled = None
     damage: Verification | None = None
-    # Of two at one time, the one that found damage counts as the later.
-    for verification in sorted(verifications, key=lambda one: (one.time, one.damaged)):
+    for verification in sorted(verifications, key=_order):
         if verification.damaged:
             damage = verification
             continue
@@ -140,10 +151,46 @@ def condition_of(verifications: Iterable[Verification]) -> Condition:
     return Condition(verified, sampled, damage)
 
 
+def superseded(verifications: Mapping[str, Verification]) -> list[str]:
+    """The names of those without which the others of the backup say the same."""
+    newest_first = sorted(verifications.items(), key=lambda item: _order(item[1]), reverse=True)
+    dispensable = []
+    told: set[tuple[bool, bool]] = set()
+    whole = False
+    for name, verification in newest_first:
+        # Damage is damage; a sample without any takes nothing back, so that what is older counts.
+        kind = (verification.damaged, verification.whole and not verification.damaged)
+        if whole or kind in told:
+            dispensable.append(name)
+        whole = whole or verification.whole
+        told.add(kind)
+    return dispensable
+
+
 def forget(repository: Repository, backup_id: str) -> None:
     """Delete what is recorded about a backup that is gone."""
     for info in list(repository.store.list(f"{form.VERIFIED}{backup_id}/")):
         repository.store.delete(info.name)
+
+
+def tidy(repository: Repository, known: Mapping[str, Mapping[str, Verification]]) -> None:
+    """Delete what is superseded, and what is recorded about backups that are gone.
+
+    :param known: as :func:`read` returned it.
+    """
+    for backup_id, several in known.items():
+        try:
+            repository.store.stat(form.manifest_name(bytes.fromhex(backup_id)))
+        except errors.ObjectMissing:
+            forget(repository, backup_id)
+            continue
+        for name in superseded(several):
+            repository.store.delete(name)
+
+
+def _order(verification: Verification) -> tuple[float, bool]:
+    """Of two at one time, the one that found damage counts as the later."""
+    return verification.time, verification.damaged
 
 
 def _names(repository: Repository, backup_ids: Collection[str] | None) -> list[re.Match[str]]:

@@ -7,6 +7,8 @@ import itertools
 import logging
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from freezer_osbrick import errors
 from freezer_osbrick.operations.catalogue import list_backups, remove_backups, show_backup
@@ -198,6 +200,43 @@ def test_damage_is_forgotten_only_when_all_was_read_again(shelf, days) -> None:
     assert state() == "damaged"
     verifications.add(shelf.repository, Verification(days[0], 4.0, 1.0))
     assert state() == "verified"
+
+
+verdicts = st.lists(
+    st.builds(
+        Verification,
+        backup=st.just("00"),
+        time=st.integers(0, 5).map(float),
+        share=st.sampled_from([0.05, 1.0]),
+        reason=st.sampled_from(["", "It is damaged."]),
+    ),
+    max_size=12,
+)
+
+
+@given(verdicts)
+def test_what_is_superseded_says_nothing_that_counts(several) -> None:
+    named = {f"{number}": verification for number, verification in enumerate(several)}
+    superseded = verifications.superseded(named)
+    rest = {name: one for name, one in named.items() if name not in superseded}
+    before = verifications.condition_of(named.values())
+    after = verifications.condition_of(rest.values())
+    assert len(rest) <= 3
+    assert after.word == before.word
+    assert (after.damage is None) == (before.damage is None)
+    if not before.damage:
+        assert (after.verified, after.sampled) == (before.verified, before.sampled)
+
+
+def test_pruning_tidies_verifications_up(shelf, context, days) -> None:
+    for time in range(5):
+        verifications.add(shelf.repository, Verification(days[9], float(time), 0.05))
+    gone = Verification("ab" * 16, 1.0, 1.0)
+    verifications.add(shelf.repository, gone)
+    prune(context, URL, PruneRequest(keep_last=99))
+    left = verifications.read(shelf.repository)
+    assert {name: len(several) for name, several in left.items()} == {days[9]: 1}
+    assert verifications.condition(shelf.repository, days[9]).sampled == 4.0
 
 
 def test_a_verification_that_was_changed_or_moved_says_nothing(shelf, days, caplog) -> None:
