@@ -21,10 +21,11 @@ _HEADINGS = (
     "program",
     "wall s",
     "CPU s",
-    "MiB memory",
-    "MB stored",
+    "memory MiB",
+    "stored MB",
     "MB/s",
-    "x us",
+    "wall : ours",
+    "CPU : ours",
 )
 
 
@@ -75,7 +76,8 @@ class Row:
             "peak_memory_bytes": self.memory,
             "stored_bytes": self.added,
             "megabytes_per_second": round(self.size / self.wall / 1e6, 1),
-            "ratio_to_ours": round(self.wall / ours.wall, 3) if ours else None,
+            "wall_ratio_to_ours": round(self.wall / ours.wall, 3) if ours else None,
+            "cpu_ratio_to_ours": round(self.cpu / ours.cpu, 3) if ours else None,
         }
 
 
@@ -97,7 +99,7 @@ class Results:
         return [row.to_dict(self._ours(row)) for row in self._rows.values()]
 
     def table(self) -> str:
-        """All rows; the last column says how many times our time a program takes."""
+        """All rows; the last columns say how many times our time a program takes."""
         lines: list[Sequence[str]] = [_HEADINGS]
         for row in self._rows.values():
             ours = self._ours(row)
@@ -113,6 +115,7 @@ class Results:
                     "-" if added is None else f"{added / 1e6:.1f}",
                     f"{row.size / row.wall / 1e6:.0f}",
                     f"{row.wall / ours.wall:.2f}" if ours else "-",
+                    f"{row.cpu / ours.cpu:.2f}" if ours else "-",
                 )
             )
         return _aligned(lines, left=3)
@@ -126,7 +129,11 @@ class Results:
             if not ours or not peers:
                 continue
             best = min(peers, key=lambda row: row.wall)
-            line = f"{data}, {phase}: {best.wall / ours.wall:.2f} x as fast as {best.program}"
+            thrifty = min(peers, key=lambda row: row.cpu)
+            line = (
+                f"{data}, {phase}: {best.wall / ours.wall:.2f} x as fast as {best.program},"
+                f" {thrifty.cpu / ours.cpu:.2f} x less CPU than {thrifty.program}"
+            )
             if ours.added and phase == "change":
                 least = min(peers, key=lambda row: row.added or 0)
                 line += (
