@@ -134,9 +134,10 @@ class RemoveBackups(base.OsbrickLister):
         before = parsed_args.before
         if before is None:
             before = int(time.time() - parsed_args.older_than * _SECONDS_A_DAY)
-        doomed = self._remove(context, url, before, parsed_args, dry_run=True)
-        if doomed and not parsed_args.dry_run:
-            if not (parsed_args.yes or self._confirmed(len(doomed), before)):
+        at_once = parsed_args.yes and not parsed_args.dry_run
+        doomed = self._remove(context, url, before, parsed_args, dry_run=not at_once)
+        if doomed and not (at_once or parsed_args.dry_run):
+            if not self._confirmed(len(doomed), before):
                 raise errors.BadRequest("Nothing was removed.")
             doomed = self._remove(context, url, before, parsed_args, dry_run=False)
         return self.rows([backup.to_dict() for backup in doomed], parsed_args)
