@@ -165,7 +165,8 @@ class EmbeddedCloud:
                 if error.status == 404 and wanted == "deleted":
                     return None
                 raise
-            if found["status"] == wanted:
+            # Cinder says "deleted" of a group's snapshot a moment before it is gone.
+            if found["status"] == wanted and wanted != "deleted":
                 return found
             if found["status"] in _FAILED or time.monotonic() > deadline:
                 raise CloudError(f"{path} is {found['status']}, not {wanted}")
