@@ -85,9 +85,16 @@ def repair(
 
     :param dry_run: change and record nothing, and say what would be done.
     :raises errors.StoreError: the store failed or refuses; what was repaired by then is whole.
+    :raises errors.BadRequest: the store cannot replace an object in one step.
     :raises errors.LeaseLost: this run was out of touch with the store for too long.
     """
     repository = context.open_repository(url)
+    if not (dry_run or repository.store.capabilities.atomic_replace):
+        raise errors.BadRequest(
+            f"The store at {repository.store.url} cannot replace an object in one step, so that a"
+            " repair that dies could lose a backup: copy the repository to another store and"
+            " repair it there (a dry run says here what would be done)."
+        )
     report = RepairReport([])
     shown = Progress("backups", progress)
     threads = context.conf.osbrick.workers

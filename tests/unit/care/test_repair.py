@@ -15,6 +15,7 @@ from freezer_osbrick.repository import format as form
 from freezer_osbrick.repository import manifest as manifests
 from freezer_osbrick.repository import verifications
 from freezer_osbrick.repository.maps import MapReader
+from freezer_osbrick.store.base import Capabilities
 from tests.unit.care.conftest import BLOCK, CHUNK, DAY, URL
 
 
@@ -245,6 +246,17 @@ def test_a_mark_that_is_wrong_is_taken_back(shelf, context, single) -> None:
     verifications.add(shelf.repository, mark)
     assert states(repair(context, URL)) == {single: "ok"}
     sound(shelf, context, single)
+
+
+def test_a_store_that_cannot_replace_in_one_step(shelf, context, single, twin) -> None:
+    for name in packs(shelf, single, form.KIND_MAPS):
+        shelf.store.delete(name)
+    shelf.store.capabilities = Capabilities(True, True, False, True)
+    before = dict(shelf.store.objects)
+    with pytest.raises(errors.BadRequest, match="in one step"):
+        repair(context, URL)
+    assert states(repair(context, URL, dry_run=True)) == {single: "repaired"}
+    assert before.items() <= shelf.store.objects.items()
 
 
 def test_a_removed_backup_is_not_brought_back(shelf, context, single) -> None:
