@@ -303,9 +303,9 @@ FTP = {"ftp_host": "vault", "ftp_username": "backup", "ftp_port": 2121, "ftp_pas
             {"endpoint": "http://127.0.0.1:1", "access_key": "AK", "secret_key": "Secret1"},
         ),
         (
-            {"storage": "ssh", "ssh_key": "/root/key"} | SSH,
+            {"storage": "ssh", "ssh_key": "/etc/key"} | SSH,
             "sftp://back%20up@vault:2222/backups",
-            {"ssh_key_file": "/root/key", "accept_new_host": True},
+            {"ssh_key_file": "/etc/key", "accept_new_host": True},
         ),
         (
             {"storage": "ssh", "ssh_password": "Secret1", "ssh_host": "::1"}
