@@ -14,6 +14,8 @@ import time
 from collections.abc import Iterator
 
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ed25519
 
 from tests.functional.stores import environment
 
@@ -48,6 +50,23 @@ class SshServer:
     user: str
 
 
+def make_key(path: pathlib.Path) -> None:
+    """A private key, and its public one in ``PATH.pub``."""
+    key = ed25519.Ed25519PrivateKey.generate()
+    path.touch(mode=0o600)
+    path.write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.OpenSSH,
+            serialization.NoEncryption(),
+        )
+    )
+    public = key.public_key().public_bytes(
+        serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH
+    )
+    path.with_name(path.name + ".pub").write_bytes(public + b"\n")
+
+
 def _programs() -> tuple[str, dict[str, str]]:
     """``sshd``, and the environment that it needs.
 
@@ -77,14 +96,10 @@ def _programs() -> tuple[str, dict[str, str]]:
 @contextlib.contextmanager
 def running(folder: pathlib.Path) -> Iterator[SshServer]:
     """A server that runs as a plain user: as root it would want a user ``sshd`` on the machine."""
-    if not shutil.which("ssh-keygen"):
-        pytest.skip("the SFTP server needs ssh-keygen of openssh-client")
     sshd, variables = _programs()
     folder.chmod(0o755)
     for name in ("host_key", "key"):
-        subprocess.run(
-            ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / name)], check=True
-        )
+        make_key(folder / name)
     (folder / "authorized_keys").write_text((folder / "key.pub").read_text())
     (folder / "files").mkdir()
     user = "root"

@@ -13,6 +13,7 @@ import swiftclient
 from freezer_osbrick import errors
 from freezer_osbrick.store import address
 from freezer_osbrick.store.retry import RetryingStore
+from tests.functional.stores import openssh
 from tests.functional.stores.conftest import new_name
 
 SECRETS = ("admin-secret", "writer-secret", "backup-secret", "reader-secret", "wrong-secret")
@@ -62,9 +63,7 @@ def test_a_container_that_goes_away(swift_server):
 def test_wrong_passwords(swift_server, ssh_server, ftp_server, tmp_path):
     name = new_name()
     swift_server.s3(name, create=True)
-    subprocess.run(
-        ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(tmp_path / "other")], check=True
-    )
+    openssh.make_key(tmp_path / "other")
     for login in (
         lambda: swift_server.swift(name, key="wrong-secret"),
         lambda: swift_server.s3(name, secret_key="wrong-secret").get("config"),
@@ -179,9 +178,7 @@ def test_the_key_of_an_unknown_server(ssh_server, tmp_path):
 
 
 def test_another_key_than_the_known_one(ssh_server, tmp_path):
-    subprocess.run(
-        ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(tmp_path / "k")], check=True
-    )
+    openssh.make_key(tmp_path / "k")
     other = (tmp_path / "k.pub").read_text().split()
     hosts = tmp_path / "known_hosts"
     hosts.write_text(f"[127.0.0.1]:{ssh_server.port} {other[0]} {other[1]}\n")
