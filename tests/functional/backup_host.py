@@ -11,6 +11,7 @@ import json
 import os
 import pathlib
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -93,10 +94,22 @@ class Running:
             )
 
     def wait(self) -> Done:
-        _, status, usage = os.wait4(self._process.pid, 0)
-        self._process.returncode = os.waitstatus_to_exitcode(status)
+        peak = 0
+        while self._process.poll() is None:
+            peak = max(peak, self._peak())
+            time.sleep(_PAUSE)
         stdout, stderr = self._out.read_text(), self._err.read_text()
-        return Done(self._process.returncode, stdout, stderr, usage.ru_maxrss * 1024)
+        return Done(self._process.returncode, stdout, stderr, peak)
+
+    def _peak(self) -> int:
+        """Bytes of memory at the most, so far. Not of wait4: Linux lets that begin with what the
+        parent had."""
+        try:
+            status = pathlib.Path(f"/proc/{self._process.pid}/status").read_text()
+        except OSError:
+            return 0
+        found = re.search(r"VmHWM:\s*(\d+) kB", status)
+        return int(found[1]) * 1024 if found else 0
 
     def until(self, condition: Callable[[], object]) -> None:
         """Wait until the condition holds; the process must live then."""
