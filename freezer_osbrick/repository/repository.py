@@ -125,7 +125,11 @@ def open_or_create(store: Store, *, secret: bytes | None = None) -> Repository:
     except errors.RepositoryMissing:
         pass
     try:
-        return create(store, secret=secret)
+        made = create(store, secret=secret)
+        if store.capabilities.conditional_put:
+            return made
+        # Without it two may have made one at once: the one that is there now counts.
+        return open_repository(store, secret=secret)
     except errors.ObjectExists:
         return open_repository(store, secret=secret)  # somebody else was a moment faster
 

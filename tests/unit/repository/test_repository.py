@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from freezer_osbrick import errors
 from freezer_osbrick.repository import keys, repository
+from freezer_osbrick.store import base
 from freezer_osbrick.store.local import LocalStore
 from tests.unit.fakes import MemoryStore
 
@@ -177,3 +178,21 @@ def test_one_damaged_key_does_not_lock_the_others_out(monkeypatch):
 
     store.fault = fault
     assert repository.open_repository(store, secret=b"two").id == made.id
+
+
+def test_two_creators_at_a_store_without_conditional_put(monkeypatch):
+    """The one whose configuration was replaced goes on with the one that is there."""
+    store = MemoryStore()
+    store.capabilities = base.Capabilities(False, True, True, True)
+    put = store.put
+
+    def replaced_at_once(name, parts, *, replace=False):
+        size = put(name, parts, replace=True)
+        monkeypatch.setattr(store, "put", put)
+        del store.objects[name]
+        repository.create(store)
+        return size
+
+    monkeypatch.setattr(store, "put", replaced_at_once)
+    opened = repository.open_or_create(store)
+    assert opened.id == repository.open_repository(store).id
