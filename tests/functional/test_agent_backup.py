@@ -252,7 +252,7 @@ def test_a_volume_that_is_not_there(host: BackupHost) -> None:
 
 # What is wrong → the words that say so. The options come last and win over the usual ones.
 NONSENSE = {
-    ("--storage", "swift"): "--storage local",
+    ("--storage", "swift"): "names no object store",  # as this one has none
     ("--container", "backups"): "absolute path",
     ("--mode", "mysql"): "--mode",
     ("--cinder-vol-id", NOWHERE): "are different volumes",
@@ -262,7 +262,7 @@ NONSENSE = {
     ("--max-level", "many"): "many",
     ("--compression", "best"): "best",
     ("--single-volume-id", f"{NOWHERE},{NOWHERE[::-1]}"): "--single_volume_id",
-    ("--upload-limit", "1000000"): "--upload-limit",
+    ("--upload-limit", "much"): "much",
     ("--no-such-option",): "--no-such-option",
 }
 
