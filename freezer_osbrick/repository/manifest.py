@@ -166,16 +166,23 @@ class Manifest:
     def _fetch_boxes(self, offset: int) -> IO[bytes]:
         boxes = new_spool()
         end = sum(self._places[-1])
-        while offset < end:
-            part = self._get(offset, min(end - offset, _FETCHED_AT_ONCE))
-            boxes.write(part)
-            offset += len(part)
-        header = self._get(0, form.HEADER.size)
-        if not header.endswith(self.object_id):
+        try:
+            while offset < end:
+                part = self._get(offset, min(end - offset, _FETCHED_AT_ONCE))
+                boxes.write(part)
+                offset += len(part)
+        except errors.Damaged:  # too short; or another one is there
+            self._prove_same()
+            raise
+        self._prove_same()
+        return boxes
+
+    def _prove_same(self) -> None:
+        """:raises errors.BackupMissing: another manifest is there than the one that was opened."""
+        if not self._get(0, form.HEADER.size).endswith(self.object_id):
             raise errors.BackupMissing(
                 f"Backup {self.backup_id.hex()} was stored anew just now: try again."
             )
-        return boxes
 
     def _get(self, offset: int, length: int) -> bytes:
         try:
