@@ -7,6 +7,7 @@ import argparse
 import os
 import time
 
+from freezer_osbrick.device.hints import Hints
 from freezer_osbrick.device.path_device import PathDevice
 from freezer_osbrick.pipeline.backup import BackupWriter
 from freezer_osbrick.pipeline.progress import Progress
@@ -48,6 +49,7 @@ def backup(opened: repository.Repository, image: str, threads: int) -> None:
             backup_id,
             device,
             parent=newest(opened),
+            hints=Hints(zeros=device.holes()),
             threads=threads,
             progress=Progress("bench"),
         )

@@ -8,13 +8,14 @@ import errno
 import fcntl
 import os
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from oslo_log import log as logging
 
 from freezer_osbrick import errors
 from freezer_osbrick.device import identity
+from freezer_osbrick.device.hints import Extents
 from freezer_osbrick.device.volume_device import Device
 
 LOG = logging.getLogger(__name__)
@@ -134,6 +135,32 @@ class PathDevice(Device):
         if number not in _CANNOT:
             raise self._failure("zeroed", offset, OSError(number, os.strerror(number)))
         return False
+
+    def _holes(self) -> Extents:
+        if self._is_block:
+            return Extents()
+        try:
+            # File systems have called data a hole that was written but not yet on the disk.
+            os.fsync(self._descriptor)
+            return Extents(self._seek_holes())
+        except OSError as error:
+            if error.errno in _CANNOT:
+                return Extents()
+            raise self._failure("searched for holes", 0, error) from error
+
+    def _seek_holes(self) -> Iterator[tuple[int, int]]:
+        position = 0
+        while position < self.size:
+            hole = os.lseek(self._descriptor, position, os.SEEK_HOLE)
+            if hole >= self.size:
+                return
+            try:
+                position = os.lseek(self._descriptor, hole, os.SEEK_DATA)
+            except OSError as error:
+                if error.errno != errno.ENXIO:  # no data follows
+                    raise
+                position = self.size
+            yield hole, position - hole
 
     def _flush(self) -> None:
         try:

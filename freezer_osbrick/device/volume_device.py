@@ -7,6 +7,7 @@ import abc
 import threading
 
 from freezer_osbrick import errors
+from freezer_osbrick.device.hints import Extents
 
 Buffer = bytes | bytearray | memoryview
 
@@ -45,6 +46,10 @@ class Device(abc.ABC):
     @abc.abstractmethod
     def _close(self) -> None: ...
 
+    def _holes(self) -> Extents:
+        """Where nothing was ever written, as far as the device can tell."""
+        return Extents()
+
     # -- what callers use --------------------------------------------------------------------------
 
     def readinto(self, offset: int, buffer: memoryview) -> None:
@@ -54,6 +59,14 @@ class Device(abc.ABC):
         """
         self._check(offset, len(buffer))
         self._readinto(offset, buffer)
+
+    def holes(self) -> Extents:
+        """Ranges that read as zeros, told without reading them; none where the device cannot tell.
+
+        :raises errors.DeviceError: the device failed.
+        """
+        self._check(0, 0)
+        return self._holes()
 
     def write(self, offset: int, data: Buffer) -> None:
         """Write all of ``data`` at ``offset`` (bytes).

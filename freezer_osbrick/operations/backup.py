@@ -13,6 +13,7 @@ from oslo_log import log
 from freezer_osbrick import errors
 from freezer_osbrick.cloud import staging, volumes
 from freezer_osbrick.cloud.volumes import VolumeRecord
+from freezer_osbrick.device.hints import Hints
 from freezer_osbrick.device.volume_device import Device
 from freezer_osbrick.operations import report as reports
 from freezer_osbrick.operations.attach import attached
@@ -175,6 +176,7 @@ class _VolumeBackup:
             backup_id,
             device,
             parent=parent,
+            hints=Hints(zeros=device.holes()),
             threads=settings.workers,
             compression_level=settings.compression_level,
             progress=self._progress,

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import zstandard
 
+from freezer_osbrick.device.hints import NO_HINTS, Hints
 from freezer_osbrick.device.volume_device import Device
 from freezer_osbrick.pipeline import workers
 from freezer_osbrick.pipeline.progress import Progress
@@ -33,7 +34,7 @@ from freezer_osbrick.store.base import Buffer
 class Amounts:
     """Bytes of the volume by what became of them, and bytes of the store.
 
-    :param read: read from the device.
+    :param read: read from the device; what hints tell of is not.
     :param zeros: found to be zeros.
     :param reused: the same as in the parent.
     :param new: stored now, before compression.
@@ -57,18 +58,21 @@ class BackupWriter:
         device: Device,
         *,
         parent: Manifest | None = None,
+        hints: Hints = NO_HINTS,
         threads: int = 4,
         compression_level: int = 1,
         progress: Progress,
     ) -> None:
         """:param parent: a complete backup in the same repository; what it holds at the same place
             is not stored again.
+        :param hints: what need not be read.
         :param compression_level: of zstd; 0 stores blocks as they are.
         """
         self._repository = repository
         self._device = device
         self._parent = parent
         self._parent_maps = MapReader(repository, parent) if parent else None
+        self._hints = hints
         self._threads = threads
         self._level = compression_level
         self._progress = progress
@@ -119,33 +123,104 @@ class BackupWriter:
 
         def step(index: int) -> None:
             offset = index * chunk_size
-            length = min(chunk_size, size - offset)
-            buffer.read(self._device, offset, length)
-            self._chunk(index, buffer, compressor)
+            self._chunk(index, offset, min(chunk_size, size - offset), buffer, compressor)
 
         return step
 
     def _chunk(
-        self, index: int, buffer: ChunkBuffer, compressor: zstandard.ZstdCompressor | None
+        self,
+        index: int,
+        offset: int,
+        length: int,
+        buffer: ChunkBuffer,
+        compressor: zstandard.ZstdCompressor | None,
     ) -> None:
-        """Find out what the chunk in the buffer is, and store what is new of it."""
+        """Find out what a chunk is, and store what is new of it."""
         before = self._parent_entry(index)
-        amounts = Amounts(read=buffer.length)
-        if buffer.all_zeros():
-            amounts.zeros = buffer.length
+        amounts = Amounts()
+        entry = self._hinted(offset, length, before)
+        if entry is None:
+            block_ids = self._read(index, offset, length, before, buffer, amounts)
+            entry = self._entry_of(index, block_ids, before, buffer, compressor, amounts)
+        if entry.zeros:
+            amounts.zeros = length
             self._forget(index, before)
-            entry = ZERO_ENTRY
-        else:
-            block_ids = buffer.block_ids()
-            chunk_id = self._repository.ids.chunk(block_ids)
-            if chunk_id == before.chunk_id:
-                amounts.reused = buffer.length
-                entry = before
-            else:
-                known = self._forget(index, before)
-                entry = self._store(chunk_id, block_ids, buffer, known, compressor, amounts)
+        elif entry is before:
+            amounts.reused = length
         self._manifest.set(index, entry)
         self._count(amounts)
+        self._progress.advance(length)
+
+    def _hinted(self, offset: int, length: int, before: Entry) -> Entry | None:
+        """The chunk where hints say all about it."""
+        if self._hints.zeros.cover(offset, length):
+            return ZERO_ENTRY
+        return before if self._unchanged(offset, length, self._repository.chunk_size) else None
+
+    def _unchanged(self, offset: int, length: int, unit: int) -> bool:
+        """Whether hints say that a chunk or block, of ``unit`` bytes unless it is a volume's last,
+        is the parent's."""
+        if self._parent is None or not self._hints.unchanged.cover(offset, length):
+            return False
+        # The last one is cut short where the volume ends, in the parent perhaps elsewhere.
+        return min(unit, self._parent.size - offset) == length
+
+    def _read(
+        self,
+        index: int,
+        offset: int,
+        length: int,
+        before: Entry,
+        buffer: ChunkBuffer,
+        amounts: Amounts,
+    ) -> bytes:
+        """The ids of a chunk's blocks. What the buffer holds of blocks that hints tell of means
+        nothing."""
+        hints = self._hints
+        if hints.zeros.touch(offset, length) or hints.unchanged.touch(offset, length):
+            known = self._known_ids(index, offset, length, before)
+            amounts.read = buffer.read_unknown(self._device, offset, length, known)
+            return buffer.block_ids_but(known)
+        buffer.read(self._device, offset, length)
+        amounts.read = length
+        if buffer.all_zeros():
+            return bytes(buffer.block_count * form.ID_SIZE)
+        return buffer.block_ids()
+
+    def _known_ids(self, index: int, offset: int, length: int, before: Entry) -> list[bytes | None]:
+        """For each block of a chunk the id that hints tell, or None."""
+        size = self._repository.block_size
+        parent_map: ChunkMap | None = None
+        known: list[bytes | None] = []
+        for number, start in enumerate(range(0, length, size)):
+            block = offset + start, min(size, length - start)
+            if self._hints.zeros.cover(*block):
+                known.append(form.ZEROS)
+            elif not self._unchanged(*block, size):
+                known.append(None)
+            elif before.zeros or self._parent_maps is None:
+                known.append(form.ZEROS)
+            else:
+                parent_map = parent_map or self._parent_maps.load(index)
+                known.append(parent_map.block_id(number))
+        return known
+
+    def _entry_of(
+        self,
+        index: int,
+        block_ids: bytes,
+        before: Entry,
+        buffer: ChunkBuffer,
+        compressor: zstandard.ZstdCompressor | None,
+        amounts: Amounts,
+    ) -> Entry:
+        if not any(block_ids):
+            return ZERO_ENTRY
+        chunk_id = self._repository.ids.chunk(block_ids)
+        if chunk_id == before.chunk_id:
+            return before
+        known = self._forget(index, before)
+        return self._store(chunk_id, block_ids, buffer, known, compressor, amounts)
 
     def _store(
         self,
@@ -216,7 +291,6 @@ class BackupWriter:
             total.zeros += amounts.zeros
             total.reused += amounts.reused
             total.new += amounts.new
-        self._progress.advance(amounts.read)
 
 
 def _squeeze(content: memoryview, compressor: zstandard.ZstdCompressor | None) -> Buffer:

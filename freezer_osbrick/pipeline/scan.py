@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import ctypes
 import mmap
+from collections.abc import Sequence
 
 from freezer_osbrick.device.volume_device import Device
 from freezer_osbrick.repository import format as form
@@ -36,6 +37,27 @@ class ChunkBuffer:
         device.readinto(offset, self.view[:length])
         self.length = length
 
+    def read_unknown(
+        self, device: Device, offset: int, length: int, known: Sequence[bytes | None]
+    ) -> int:
+        """Fill the buffer, but for blocks whose ids are known: what it holds there means nothing.
+
+        :param known: an id or None for each block.
+        :returns: bytes that were read.
+        """
+        self.length = length
+        read = index = 0
+        while index < len(known):
+            first = index
+            while index < len(known) and known[index] is None:
+                index += 1
+            start, end = first * self._block_size, min(index * self._block_size, length)
+            if end > start:
+                device.readinto(offset + start, self.view[start:end])
+                read += end - start
+            index += 1
+        return read
+
     @property
     def block_count(self) -> int:
         return -(-self.length // self._block_size)
@@ -52,6 +74,13 @@ class ChunkBuffer:
         """Whether ``length`` bytes of the buffer from ``start`` on are zero."""
         return not _memcmp(self._address + start, self._zeros_address, length)
 
+    def block_ids_but(self, known: Sequence[bytes | None]) -> bytes:
+        """As :meth:`block_ids`, where some are known already."""
+        return b"".join(
+            self._block_id(index) if block_id is None else block_id
+            for index, block_id in enumerate(known)
+        )
+
     def block_ids(self) -> bytes:
         """The ids of all blocks, 32 bytes each; :data:`format.ZEROS` for a block of zeros."""
         size = self._block_size
@@ -65,10 +94,13 @@ class ChunkBuffer:
             for start in range(0, full * size, size)
         ]
         if full * size < self.length:
-            last = self.block(full)
-            rest_zero = self.range_zeros(full * size, len(last))
-            found.append(form.ZEROS if rest_zero else identify(last))
+            found.append(self._block_id(full))
         return b"".join(found)
+
+    def _block_id(self, index: int) -> bytes:
+        content = self.block(index)
+        zeros = self.range_zeros(index * self._block_size, len(content))
+        return form.ZEROS if zeros else self._ids.block(content)
 
 
 def _pages(size: int) -> tuple[mmap.mmap, int]:
