@@ -155,6 +155,14 @@ class IdentityError(DeviceError):
     """The device is not proved to be the volume: no byte was read or written."""
 
 
+class NoFileSystem(DeviceError):
+    """File mode was asked for, and the volume holds no file system that it can read."""
+
+
+class JournalDirty(DeviceError):
+    """A file system was not unmounted: its journal has to be replayed, which writes to it."""
+
+
 class Leftovers(OsbrickError):
     """Something that we made could not be removed; the message names each."""
 
