@@ -6,12 +6,11 @@ from __future__ import annotations
 import ctypes
 import errno
 import fcntl
+import logging
 import os
 import struct
 from collections.abc import Iterator, Mapping
 from typing import Any
-
-from oslo_log import log as logging
 
 from freezer_osbrick import errors
 from freezer_osbrick.device import identity

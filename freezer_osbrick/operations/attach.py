@@ -14,7 +14,9 @@ from freezer_osbrick.cloud import attachments
 from freezer_osbrick.cloud.clients import Cloud
 from freezer_osbrick.cloud.ledger import Run
 from freezer_osbrick.cloud.unwinding import Unwinding
-from freezer_osbrick.device import Device, Host, open_device
+from freezer_osbrick.device.host import Host
+from freezer_osbrick.device.opening import open_device
+from freezer_osbrick.device.volume_device import Device
 
 LOG = logging.getLogger(__name__)
 

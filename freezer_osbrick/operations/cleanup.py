@@ -23,7 +23,7 @@ from freezer_osbrick.cloud.clients import Cloud
 from freezer_osbrick.cloud.ledger import DeadRun, Ledger
 from freezer_osbrick.cloud.resources import SNAPSHOT, VOLUME, Kind
 from freezer_osbrick.cloud.tags import Tags
-from freezer_osbrick.device import Host
+from freezer_osbrick.device.host import Host
 
 LOG = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from typing import Any
 from freezer_osbrick.cloud import staging, volumes
 from freezer_osbrick.cloud.clients import Cloud
 from freezer_osbrick.cloud.ledger import Ledger, Run
-from freezer_osbrick.device import Host
+from freezer_osbrick.device.host import Host
 from freezer_osbrick.operations.attach import attached
 from tests.functional.workbench import configuration
 

@@ -17,7 +17,7 @@ from freezer_osbrick.cloud import volumes
 from freezer_osbrick.cloud.clients import Cloud
 from freezer_osbrick.cloud.ledger import Ledger
 from freezer_osbrick.cloud.volumes import VolumeRecord
-from freezer_osbrick.device import Host
+from freezer_osbrick.device.host import Host
 
 CHECKOUT = pathlib.Path(__file__).resolve().parents[2]
 

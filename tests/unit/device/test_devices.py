@@ -15,7 +15,9 @@ from typing import Any
 import pytest
 
 from freezer_osbrick import errors
-from freezer_osbrick.device import Device, open_device, path_device
+from freezer_osbrick.device import path_device
+from freezer_osbrick.device.opening import open_device
+from freezer_osbrick.device.volume_device import Device
 from tests.unit.device.conftest import MIB, SIZE, FakeHandle, FakeImage
 
 Opener = Callable[..., Device]

@@ -13,7 +13,8 @@ import pytest
 from oslo_config import cfg
 
 from freezer_osbrick import errors
-from freezer_osbrick.device import Host, host
+from freezer_osbrick.device import host
+from freezer_osbrick.device.host import Host
 from tests.unit.device.conftest import SIZE
 
 CHECKOUT = pathlib.Path(__file__).resolve().parents[3]
@@ -22,7 +23,7 @@ PLAIN = """
 import json, sys
 from oslo_config import cfg
 from freezer_osbrick import opts
-from freezer_osbrick.device import Host
+from freezer_osbrick.device.host import Host
 conf = cfg.ConfigOpts(); opts.register(conf); conf([], default_config_files=[])
 conf.set_override("state_path", sys.argv[1], "osbrick")
 """
@@ -31,7 +32,7 @@ import json, sys
 from oslo_config import cfg
 import os_brick.opts
 from freezer_osbrick import opts
-from freezer_osbrick.device import Host
+from freezer_osbrick.device.host import Host
 conf = cfg.CONF; opts.register(conf); conf([], project="freezer", default_config_files=[])
 conf.set_override("state_path", sys.argv[1], "osbrick")
 """

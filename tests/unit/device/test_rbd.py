@@ -12,7 +12,9 @@ import pytest
 from oslo_config import cfg
 
 from freezer_osbrick import errors
-from freezer_osbrick.device import Host, open_device, rbd
+from freezer_osbrick.device import rbd
+from freezer_osbrick.device.host import Host
+from freezer_osbrick.device.opening import open_device
 from tests.unit.device.conftest import SIZE, FakeImage
 
 CONNECTION = {

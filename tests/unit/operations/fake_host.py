@@ -7,7 +7,7 @@ import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from freezer_osbrick.device import Host
+from freezer_osbrick.device.host import Host
 
 GIB = 1 << 30
 

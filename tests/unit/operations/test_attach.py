@@ -11,8 +11,8 @@ from cinderclient import exceptions
 
 from freezer_osbrick import errors
 from freezer_osbrick.cloud.ledger import Ledger
-from freezer_osbrick.device import Device
 from freezer_osbrick.device.path_device import PathDevice
+from freezer_osbrick.device.volume_device import Device
 from freezer_osbrick.operations.attach import attached
 from tests.unit.cloud.fake_cinder import FakeCloud, server_error
 from tests.unit.operations.fake_host import FakeHost
