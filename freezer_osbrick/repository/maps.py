@@ -27,8 +27,10 @@ _KEPT = 4
 class MapReader:
     """The chunk maps of one backup. Safe for several threads."""
 
-    def __init__(self, repository: Repository, manifest: Manifest) -> None:
+    def __init__(self, repository: Repository, manifest: Manifest, *, kept: int = _KEPT) -> None:
+        """:param kept: windows of maps that stay in memory; each takes about 700 KiB."""
         self._repository = repository
+        self._kept = kept
         self._manifest = manifest
         self._windows: OrderedDict[int, dict[int, memoryview | errors.Damaged]] = OrderedDict()
         self._lock = threading.Lock()
@@ -51,7 +53,7 @@ class MapReader:
         last = min(first + WINDOW, self._manifest.chunk_count)
         boxes = self._fetch({index: self._manifest.entry(index) for index in range(first, last)})
         self._windows[number] = boxes
-        if len(self._windows) > _KEPT:
+        if len(self._windows) > self._kept:
             self._windows.popitem(last=False)
         return boxes
 
