@@ -163,6 +163,10 @@ class JournalDirty(DeviceError):
     """A file system was not unmounted: its journal has to be replayed, which writes to it."""
 
 
+class ReadBackFailed(DeviceError):
+    """A restored volume does not hold what was written to it."""
+
+
 class Leftovers(OsbrickError):
     """Something that we made could not be removed; the message names each."""
 

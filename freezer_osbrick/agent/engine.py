@@ -118,12 +118,14 @@ class OsbrickEngine(freezer_engine.BackupEngine):
 
         :raises errors.OsbrickError: the volume could not be restored.
         """
-        from freezer_osbrick.operations import restore
+        from freezer_osbrick.operations import consent, restore
 
         run = self._run
         if self.dry_run:
             self._say_what_would_be_restored(restore_resource, recent_to_date)
             return
+        if run.remove_old_vol:
+            consent.to_remove_old_volumes(given=run.yes)
         request = restore.RestoreRequest(
             volume_ids=(restore_resource,),
             backup_name=run.osbrick.backup_name,
@@ -132,6 +134,11 @@ class OsbrickEngine(freezer_engine.BackupEngine):
             volume_type=run.volume_type,
             availability_zone=run.availability_zone,
             new_name=run.new_name,
+            size_gib=run.size,
+            meta_override=run.meta_override,
+            verify=run.verify,
+            recreate_vol_on_error=run.recreate_vol_on_error,
+            remove_old_vol=run.remove_old_vol,
         )
         with self._context() as context:
             self.report = restore.restore(

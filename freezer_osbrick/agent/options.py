@@ -119,6 +119,45 @@ OPTIONS = [
         help="Engine osbrick, restore: the name of the restored volume, instead of the one in the "
         "backup.",
     ),
+    cfg.IntOpt(
+        "size",
+        min=1,
+        help="Engine osbrick, restore: the size of the restored volume in GiB, not less than the "
+        "one in the backup.",
+    ),
+    cfg.BoolOpt(
+        "meta-override",
+        dest="meta_override",
+        default=False,
+        help="Engine osbrick, restore: a volume that exists gets name, description, properties, "
+        "image metadata and bootable flag of the backup, and so does its restored clone.",
+    ),
+    cfg.BoolOpt(
+        "verify",
+        default=False,
+        help="Engine osbrick, restore: read the restored volume back and compare it with the "
+        "backup.",
+    ),
+    cfg.BoolOpt(
+        "recreate-vol-on-error",
+        dest="recreate_vol_on_error",
+        default=False,
+        help="Engine osbrick: a restore that fails on its volume is tried again with a new volume, "
+        "and the broken one is removed.",
+    ),
+    cfg.BoolOpt(
+        "remove-old-vol",
+        dest="remove_old_vol",
+        default=False,
+        help="Engine osbrick, restore, DANGEROUS: delete the existing volume when the restored one "
+        "was read back and proved; never one that is attached to a server. Asks on a terminal, and "
+        "needs --yes elsewhere.",
+    ),
+    cfg.BoolOpt(
+        "yes",
+        default=False,
+        help="Engine osbrick: do not ask before old volumes are removed.",
+    ),
 ]
 
 

@@ -41,7 +41,12 @@ def frozen_clone(
 
 @contextlib.contextmanager
 def kept_clone(
-    cloud: Cloud, run: Run, record: VolumeRecord, *, purpose: str = "restore"
+    cloud: Cloud,
+    run: Run,
+    record: VolumeRecord,
+    *,
+    size_gib: int | None = None,
+    purpose: str = "restore",
 ) -> Iterator[str]:
     """A clone of the user's volume as it is now, to be restored into and kept.
 
@@ -49,12 +54,13 @@ def kept_clone(
     depends on it, it is kept and a warning says so. The clone is deleted unless ``volumes.finish``
     made it the user's.
 
+    :param size_gib: of the clone, where it is to be larger than the volume.
     :returns: the id of the clone.
     """
     with Unwinding() as unwinding:
         snapshot = _snapshot(cloud, run, record, purpose)
         unwinding.push(functools.partial(_remove_or_keep, cloud, run, snapshot))
-        clone = _clone(cloud, run, record, snapshot, purpose)
+        clone = _clone(cloud, run, record, snapshot, purpose, size_gib)
         unwinding.push(functools.partial(_remove_unfinished, cloud, run, clone))
         yield str(clone.id)
 
@@ -86,6 +92,12 @@ def new_volume(
         )
         volume = resources.VOLUME.get(cloud, volume_id)
         unwinding.push(functools.partial(_remove_unfinished, cloud, run, volume))
+        if getattr(volume, "encrypted", False):
+            raise errors.BadRequest(
+                f"Volumes of the type {volume.volume_type!r} are encrypted, and volume {record.id}"
+                " was not: what is restored there could never be opened. Choose another type with"
+                " --volume-type."
+            )
         yield volume_id
 
 
@@ -113,19 +125,27 @@ def _snapshot(cloud: Cloud, run: Run, record: VolumeRecord, purpose: str) -> Any
     return snapshot
 
 
-def _clone(cloud: Cloud, run: Run, record: VolumeRecord, snapshot: Any, purpose: str) -> Any:
+def _clone(
+    cloud: Cloud,
+    run: Run,
+    record: VolumeRecord,
+    snapshot: Any,
+    purpose: str,
+    size_gib: int | None = None,
+) -> Any:
+    size_gib = size_gib or record.size_gib
     return resources.create(
         cloud,
         run,
         resources.VOLUME,
         f"a volume from the snapshot of volume {record.id}",
         lambda tags: cloud.cinder.volumes.create(
-            record.size_gib,
+            size_gib,
             snapshot_id=snapshot.id,
             name=f"freezer-osbrick {purpose} of {record.id}",
             metadata=tags,
         ),
-        size_gib=record.size_gib,
+        size_gib=size_gib,
     )
 
 

@@ -4,14 +4,17 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from freezer_osbrick import errors
-from freezer_osbrick.cloud import resources
+from freezer_osbrick.cloud import resources, waiting
 from freezer_osbrick.cloud.clients import Cloud
 from freezer_osbrick.cloud.ledger import Run
-from freezer_osbrick.cloud.tags import users_own
+from freezer_osbrick.cloud.tags import PREFIX, users_own
+
+# States in which nobody uses a volume.
+_REMOVABLE = ("available", "error", "error_restoring", "error_extending", "error_managing")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,29 +153,98 @@ def finish(
 
     :param name: instead of the recorded one.
     """
-    volumes = cloud.cinder.volumes
-    what = f"set the properties of the restored volume {volume_id}"
     run.let_go(volume_id)  # a late renewal would bring a tag back
-    cloud.call(
-        what,
-        volumes.update,
-        volume_id,
-        name=record.name if name is None else name,
-        description=record.description,
-    )
-    current = cloud.call(what, volumes.get, volume_id)
-    present = dict(getattr(current, "volume_image_metadata", None) or {})
-    superfluous = sorted(set(present) - set(record.image_metadata))
-    if superfluous:
-        cloud.call(what, volumes.delete_image_metadata, volume_id, superfluous)
-    if record.image_metadata and dict(record.image_metadata) != present:
-        cloud.call(what, volumes.set_image_metadata, volume_id, dict(record.image_metadata))
-    if (str(current.bootable).lower() == "true") != record.bootable:
-        cloud.call(what, volumes.set_bootable, volume_id, record.bootable)
+    for step in _property_steps(cloud, volume_id, record, name):
+        step()
     resources.remove_twins(cloud, run, resources.VOLUME, volume_id, size_gib=record.size_gib)
     # Replaces all metadata in one request: there is no moment with half of our tags.
-    cloud.call(what, volumes.update_all_metadata, volume_id, dict(record.metadata))
+    cloud.call(
+        _setting(volume_id),
+        cloud.cinder.volumes.update_all_metadata,
+        volume_id,
+        dict(record.metadata),
+    )
     run.record("finished", id=volume_id)
+
+
+def override(cloud: Cloud, volume_id: str, record: VolumeRecord) -> list[str]:
+    """Give a volume of the user's what the record says, as far as Cinder lets us.
+
+    Metadata of ours stays: a run may be at work with the volume.
+
+    :returns: what could not be set, a sentence each.
+    """
+
+    def metadata() -> None:
+        current = cloud.call(what, cloud.cinder.volumes.get, volume_id)
+        ours = {k: v for k, v in current.metadata.items() if k.startswith(PREFIX)}
+        wanted = {**record.metadata, **ours}
+        cloud.call(what, cloud.cinder.volumes.update_all_metadata, volume_id, wanted)
+
+    what = _setting(volume_id)
+    refused = []
+    for step in (*_property_steps(cloud, volume_id, record, None), metadata):
+        try:
+            step()
+        except errors.CloudError as error:
+            refused.append(str(error))
+    return refused
+
+
+def remove_replaced(cloud: Cloud, volume_id: str) -> None:
+    """Delete a volume of the user's that a restored one replaces, and wait until it is gone.
+
+    :raises errors.CloudRefused: something is attached to it, or Cinder says no.
+    """
+    current = capture(cloud, volume_id)
+    servers = ", ".join(str(held["server_id"]) for held in current.attachments)
+    if current.attachments or current.status not in _REMOVABLE:
+        raise errors.CloudRefused(
+            f"Volume {volume_id} is attached to the server {servers}."
+            if servers
+            else f"Volume {volume_id} is in state {current.status!r}."
+        )
+    what = f"the volume {volume_id}"
+    manager = cloud.cinder.volumes
+    cloud.call(f"delete {what}", manager.delete, volume_id)
+    waiting.wait_gone(cloud, what, manager.get, volume_id, size_gib=current.size_gib)
+
+
+def _setting(volume_id: str) -> str:
+    return f"set the properties of the volume {volume_id}"
+
+
+def _property_steps(
+    cloud: Cloud, volume_id: str, record: VolumeRecord, name: str | None
+) -> list[Callable[[], None]]:
+    """What brings a volume's properties, other than its metadata, to those of the record."""
+    what = _setting(volume_id)
+    volumes = cloud.cinder.volumes
+
+    def words() -> None:
+        cloud.call(
+            what,
+            volumes.update,
+            volume_id,
+            name=record.name if name is None else name,
+            description=record.description,
+        )
+
+    def image_metadata() -> None:
+        current = cloud.call(what, volumes.get, volume_id)
+        present = dict(getattr(current, "volume_image_metadata", None) or {})
+        superfluous = sorted(set(present) - set(record.image_metadata))
+        if superfluous:
+            cloud.call(what, volumes.delete_image_metadata, volume_id, superfluous)
+        if record.image_metadata and dict(record.image_metadata) != present:
+            cloud.call(what, volumes.set_image_metadata, volume_id, dict(record.image_metadata))
+
+    def bootable() -> None:
+        current = cloud.call(what, volumes.get, volume_id)
+        if (str(current.bootable).lower() == "true") != record.bootable:
+            cloud.call(what, volumes.set_bootable, volume_id, record.bootable)
+
+    return [words, image_metadata, bootable]
 
 
 def _check_type(cloud: Cloud, volume_type: str | None) -> None:

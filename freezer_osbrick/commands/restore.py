@@ -9,6 +9,7 @@ from typing import Any
 from freezer_osbrick import errors
 from freezer_osbrick.commands import base, dates, transfer
 from freezer_osbrick.commands.columns import Column
+from freezer_osbrick.operations import consent
 
 
 class Restore(transfer.TransferCommand):
@@ -23,6 +24,8 @@ class Restore(transfer.TransferCommand):
         *transfer.OUTCOME,
         Column("restored_volume_id", "Restored volume ID", optional=True),
         Column("target", "Target", optional=True),
+        Column("verified", "Verified", everyday=False, optional=True),
+        Column("removed_volume_id", "Removed volume ID", optional=True),
         *transfer.byte_columns("bytes_written"),
         *transfer.byte_columns("bytes_read", "bytes_zero", "bytes_reused", everyday=False),
         transfer.SECONDS,
@@ -60,6 +63,38 @@ class Restore(transfer.TransferCommand):
             "--availability-zone", metavar="<zone>", help="zone, instead of the one recorded"
         )
         target.add_argument("--new-name", metavar="<name>", help="name of the restored volume")
+        target.add_argument(
+            "--size",
+            metavar="<GiB>",
+            type=gib,
+            help="size of the restored volume, not less than the one recorded",
+        )
+        target.add_argument(
+            "--meta-override",
+            action="store_true",
+            help="a volume that exists gets name, description, properties, image metadata and"
+            " bootable flag of the backup, and so does its restored clone",
+        )
+        target.add_argument(
+            "--verify",
+            action="store_true",
+            help="read the restored volume back and compare it with the backup",
+        )
+        target.add_argument(
+            "--recreate-vol-on-error",
+            action="store_true",
+            help="a restore that fails on its volume is tried again with a new volume, and the"
+            " broken one is removed",
+        )
+        target.add_argument(
+            "--remove-old-vol",
+            action="store_true",
+            help="DANGEROUS: delete the existing volume when the restored one was read back and"
+            " proved; never one that is attached to a server",
+        )
+        target.add_argument(
+            "--yes", action="store_true", help="do not ask before old volumes are removed"
+        )
         return parser
 
     def check(self, parsed_args: argparse.Namespace) -> None:
@@ -74,6 +109,9 @@ class Restore(transfer.TransferCommand):
         elif not volumes:
             raise errors.BadRequest("Name at least one volume by its id, or one --backup.")
 
+        if parsed_args.remove_old_vol:
+            consent.to_remove_old_volumes(given=parsed_args.yes)
+
     def take_action(self, parsed_args: argparse.Namespace) -> Any:
         from freezer_osbrick.operations.restore import RestoreRequest, restore
 
@@ -86,9 +124,21 @@ class Restore(transfer.TransferCommand):
             volume_type=parsed_args.volume_type,
             availability_zone=parsed_args.availability_zone,
             new_name=parsed_args.new_name,
+            size_gib=parsed_args.size,
+            meta_override=parsed_args.meta_override,
+            verify=parsed_args.verify,
+            recreate_vol_on_error=parsed_args.recreate_vol_on_error,
+            remove_old_vol=parsed_args.remove_old_vol,
         )
         context = self.open_context(parsed_args)
         url = base.repository_url(context, parsed_args)
         with self.progress(parsed_args) as show:
             report = restore(context, url, request, progress=show)
         return self.report(report, parsed_args)
+
+
+def gib(text: str) -> int:
+    """A size for argparse: a whole number of GiB, 1 or more."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no size; give whole GiB: 1, 2 and so on")
+    return int(text)

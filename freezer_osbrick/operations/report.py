@@ -32,6 +32,8 @@ class VolumeReport:
     :param bytes_stored: put into the repository.
     :param bytes_written: to the restored volume.
     :param target: of a restore: ``clone`` of the existing volume, or ``new``.
+    :param verified: the restored volume was read back and compared.
+    :param removed_volume_id: the volume that the restored one replaces, and that was deleted.
     :param notes: what else its owner should know, a sentence each.
     """
 
@@ -54,6 +56,8 @@ class VolumeReport:
     seconds: float | None = None
     restored_volume_id: str | None = None
     target: str | None = None
+    verified: bool | None = None
+    removed_volume_id: str | None = None
     notes: list[str] = dataclasses.field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:

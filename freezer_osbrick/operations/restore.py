@@ -3,19 +3,23 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 
+from oslo_log import log
+
 from freezer_osbrick import errors
-from freezer_osbrick.cloud import staging, volumes
+from freezer_osbrick.cloud import volumes
 from freezer_osbrick.cloud.ledger import Run
 from freezer_osbrick.cloud.volumes import VolumeRecord
 from freezer_osbrick.operations import report as reports
+from freezer_osbrick.operations import targets
 from freezer_osbrick.operations.attach import attached
 from freezer_osbrick.operations.catalogue import matching
 from freezer_osbrick.operations.context import Context
 from freezer_osbrick.operations.report import RunReport, VolumeReport
+from freezer_osbrick.operations.targets import Target, TargetRequest
 from freezer_osbrick.pipeline.progress import Listener, Progress
+from freezer_osbrick.pipeline.readback import ReadBack
 from freezer_osbrick.pipeline.restore import RestoreReader
 from freezer_osbrick.repository import catalogue
 from freezer_osbrick.repository.catalogue import Backup
@@ -23,18 +27,21 @@ from freezer_osbrick.repository.leases import Lease
 from freezer_osbrick.repository.manifest import Manifest
 from freezer_osbrick.repository.repository import Repository
 
-GIB = 1 << 30
+LOG = log.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
-class RestoreRequest:
-    """Which backups to restore, and into what.
+class RestoreRequest(TargetRequest):
+    """Which backups to restore, into what, and what becomes of the volumes that were there.
 
     :param volume_ids: of each the newest fitting backup is restored.
     :param backup_id: this backup (or its first characters) instead.
     :param before: only backups made then (seconds since the epoch) or earlier.
-    :param volume_type, availability_zone: for new volumes, in place of the backed-up ones.
-    :param new_name: of the restored volume.
+    :param verify: read every restored volume back, after it was detached, and compare it.
+    :param recreate_vol_on_error: a restore that fails on its volume is tried again with a new one;
+        the broken one is removed.
+    :param remove_old_vol: delete the volume that the restored one replaces, when that one was
+        verified; never one that something is attached to.
     """
 
     volume_ids: tuple[str, ...] = ()
@@ -42,9 +49,9 @@ class RestoreRequest:
     backup_name: str | None = None
     hostname: str | None = None
     before: int | None = None
-    volume_type: str | None = None
-    availability_zone: str | None = None
-    new_name: str | None = None
+    verify: bool = False
+    recreate_vol_on_error: bool = False
+    remove_old_vol: bool = False
 
 
 def restore(
@@ -54,6 +61,7 @@ def restore(
 
     A volume that exists is not written to: the restored one is made of a snapshot of it, and only
     blocks that differ are written. One that is gone is made anew, with the metadata of the backup.
+    ``targets`` has what the request may change of that.
 
     :raises errors.OsbrickError: nothing was started. What happens to single volumes is in the
         report.
@@ -105,21 +113,19 @@ class _VolumeRestore:
         self._progress = Progress(report.volume_id, listener)
 
     def run(self) -> None:
-        context = self._context
         record = VolumeRecord.from_dict(self._backup.head["volume"])
         self._tell(record)
         manifest = Manifest(self._repository, bytes.fromhex(self._backup.id))
         existing = self._existing(record.id)
-        self._check(record, existing)
-        with context.ledger.start("restore") as run:
-            self._progress.enter("snapshot")
-            with self._target(run, record, existing, manifest.size) as volume_id:
-                with Lease(self._repository, "restore", needed=False):
-                    self._fill(run, manifest, volume_id, existing)
-                volumes.finish(
-                    context.cloud, run, volume_id, existing or record, name=self._request.new_name
-                )
-                self._report.restored_volume_id = volume_id
+        target = targets.choose(record, existing, self._request, manifest.size)
+        try:
+            self._restore(manifest, target)
+        except targets.OF_THE_VOLUME as error:
+            if not self._request.recreate_vol_on_error:
+                raise
+            self._restore_anew(manifest, record, error)
+        if existing is not None:
+            self._settle(record, existing)
 
     def _existing(self, volume_id: str) -> VolumeRecord | None:
         try:
@@ -127,58 +133,41 @@ class _VolumeRestore:
         except errors.ResourceMissing:
             return None
 
-    def _check(self, record: VolumeRecord, existing: VolumeRecord | None) -> None:
-        """Refuse what cannot end well, before anything is made."""
-        if existing is None:
-            self._report.target = "new"
-            if record.encrypted:
-                raise errors.BadRequest(
-                    f"Volume {record.id} was encrypted by Cinder with a key of its own, which a "
-                    "new volume does not get: what is restored there could never be opened."
-                )
-            return
-        self._report.target = "clone"
-        if existing.size_gib < record.size_gib:
-            raise errors.BadRequest(
-                f"Volume {existing.id} has {existing.size_gib} GiB now; the backup has"
-                f" {record.size_gib} GiB and does not fit."
-            )
-        if self._request.volume_type or self._request.availability_zone:
-            raise errors.BadRequest(
-                f"Volume {existing.id} exists, so that it is restored into a clone of it, which has"
-                " its type and zone: leave --volume-type and --availability-zone out."
-            )
+    def _restore(self, manifest: Manifest, target: Target) -> None:
+        cloud, report = self._context.cloud, self._report
+        report.target = target.kind
+        with self._context.ledger.start("restore") as run:
+            self._progress.enter("snapshot")
+            with target.volume(cloud, run) as volume_id:
+                with Lease(self._repository, "restore", needed=False):
+                    self._fill(run, manifest, volume_id, target)
+                    if self._request.verify or self._request.remove_old_vol:
+                        self._prove(run, manifest, volume_id, target)
+                target.finish(cloud, run, volume_id)
+                report.restored_volume_id = volume_id
 
-    def _target(
-        self, run: Run, record: VolumeRecord, existing: VolumeRecord | None, size: int
-    ) -> contextlib.AbstractContextManager[str]:
-        """The volume to restore into; it is deleted again unless it gets finished."""
-        cloud = self._context.cloud
-        if existing:
-            return staging.kept_clone(cloud, run, existing)
-        return staging.new_volume(
-            cloud,
-            run,
-            record,
-            size_gib=-(-size // GIB),
-            volume_type=self._request.volume_type,
-            availability_zone=self._request.availability_zone,
-        )
+    def _restore_anew(self, manifest: Manifest, record: VolumeRecord, first: Exception) -> None:
+        """Once more, into a volume that has nothing to do with the one that failed."""
+        LOG.warning("Volume %s: %s Trying again with a new volume.", record.id, first)
+        try:
+            target = targets.choose(record, None, self._request, manifest.size)
+            self._restore(manifest, target)
+        except errors.OsbrickError as error:
+            errors.annotate(error, f"That was tried because of this: {first}")
+            raise
+        self._report.notes.append(f"It was restored into a new volume because of this: {first}")
 
-    def _fill(
-        self, run: Run, manifest: Manifest, volume_id: str, existing: VolumeRecord | None
-    ) -> None:
+    def _fill(self, run: Run, manifest: Manifest, volume_id: str, target: Target) -> None:
         context, report = self._context, self._report
-        size_gib = existing.size_gib if existing else -(-manifest.size // GIB)
         self._progress.enter("attach")
         with attached(
-            context.cloud, context.host, run, volume_id, size_gib=size_gib, writable=True
+            context.cloud, context.host, run, volume_id, size_gib=target.size_gib, writable=True
         ) as device:
             amounts = RestoreReader(
                 self._repository,
                 manifest,
                 device,
-                compare=existing is not None,
+                compare=target.compare,
                 threads=context.conf.osbrick.workers,
                 progress=self._progress,
             ).run()
@@ -187,6 +176,42 @@ class _VolumeRestore:
         report.bytes_reused = amounts.kept
         report.bytes_zero = amounts.zeroed
         report.bytes_written = amounts.written + amounts.zeroed
+
+    def _prove(self, run: Run, manifest: Manifest, volume_id: str, target: Target) -> None:
+        """Read back what the storage has, by an attachment of its own: nothing that this host may
+        have kept of what it wrote is asked."""
+        context = self._context
+        self._progress.enter("attach")
+        with attached(
+            context.cloud, context.host, run, volume_id, size_gib=target.size_gib, writable=False
+        ) as device:
+            ReadBack(
+                self._repository,
+                manifest,
+                device,
+                zeros_beyond=not target.compare,
+                threads=context.conf.osbrick.workers,
+                progress=self._progress,
+            ).run()
+            self._progress.enter("detach")
+        self._report.verified = True
+
+    def _settle(self, record: VolumeRecord, existing: VolumeRecord) -> None:
+        """What becomes of the volume that was there. The restore has succeeded whatever happens."""
+        report, cloud = self._report, self._context.cloud
+        if self._request.remove_old_vol:
+            try:
+                volumes.remove_replaced(cloud, existing.id)
+            except errors.OsbrickError as error:
+                report.notes.append(f"The old volume {existing.id} was not removed: {error}")
+                LOG.warning("%s", report.notes[-1])
+            else:
+                report.removed_volume_id = existing.id
+                return
+        if self._request.meta_override:
+            for refusal in volumes.override(cloud, existing.id, record):
+                report.notes.append(f"The volume {existing.id} keeps some metadata: {refusal}")
+                LOG.warning("%s", report.notes[-1])
 
     def _tell(self, record: VolumeRecord) -> None:
         report = self._report

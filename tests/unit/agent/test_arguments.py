@@ -71,6 +71,12 @@ def test_settings_reach_a_restore_in_each_way(by: Any) -> None:
             "availability_zone": "zone 2",
             "new_name": "100 % new",
             "restore_from_date": "2026-11-20T10:00:00Z",
+            "size": 20,
+            "meta_override": True,
+            "verify": True,
+            "recreate_vol_on_error": True,
+            "remove_old_vol": True,
+            "yes": True,
         }
     )
     assert run.status == 0, run.stderr
@@ -85,7 +91,25 @@ def test_settings_reach_a_restore_in_each_way(by: Any) -> None:
         "volume_type": "fast",
         "availability_zone": "zone 2",
         "new_name": "100 % new",
+        "size_gib": 20,
+        "meta_override": True,
+        "verify": True,
+        "recreate_vol_on_error": True,
+        "remove_old_vol": True,
     }
+
+
+def test_what_a_restore_may_do_is_asked_for(by: Any) -> None:
+    call = by({**BACKUP, "action": "restore"}).call("restore")
+    assert call["size_gib"] is None
+    choices = ("meta_override", "verify", "recreate_vol_on_error", "remove_old_vol")
+    assert [call[name] for name in choices] == [False] * 4
+
+
+def test_volumes_are_not_removed_unasked(by: Any) -> None:
+    run = by({**BACKUP, "action": "restore", "remove_old_vol": True})
+    assert "--remove-old-vol needs --yes" in run.error
+    assert run.calls == []
 
 
 def test_levels_of_all_kinds(by: Any) -> None:

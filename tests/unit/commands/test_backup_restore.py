@@ -10,6 +10,10 @@ from freezer_osbrick import errors
 from freezer_osbrick.pipeline.progress import ProgressEvent
 from tests.unit.commands.conftest import OTHER_VOLUME, VOLUME, Terminal, run_report, volume_report
 
+RESTORES_ONLY = {
+    *("bytes_written", "restored_volume_id", "target", "verified", "removed_volume_id"),
+}
+
 
 def test_backup_asks_for_what_was_named(run, operations) -> None:
     operations.answers["backup"] = run_report(volume_report())
@@ -43,11 +47,7 @@ def test_programs_get_the_whole_report(run, operations) -> None:
     report = volume_report()
     operations.answers["backup"] = run_report(report)
     rows = run("backup", VOLUME, "--repository", "/b", "-f", "json").json
-    expected = {
-        key: value
-        for key, value in report.to_dict().items()
-        if key not in ("bytes_written", "restored_volume_id", "target")
-    }
+    expected = {key: value for key, value in report.to_dict().items() if key not in RESTORES_ONLY}
     assert rows == [expected]
 
 
@@ -115,6 +115,7 @@ def test_the_repository_may_be_named_in_the_configuration(run, operations, tmp_p
             "--backup or --restore-from-date, not both",
         ),
         (f"restore {VOLUME}", "Name a repository with --repository"),
+        (f"restore {VOLUME} --remove-old-vol --repository /b", "--remove-old-vol needs --yes"),
     ],
 )
 def test_what_makes_no_sense_is_refused_in_one_line(run, operations, line, said) -> None:
@@ -133,6 +134,8 @@ def test_what_makes_no_sense_is_refused_in_one_line(run, operations, line, said)
         ("backup v --restart-always-level 0", "not a number of days above 0"),
         ("backup v --restart-always-level nan", "not a number of days above 0"),
         ("restore v --restore-from-date tomorrow", "'tomorrow' is not a date"),
+        ("restore v --size 0", "'0' is no size"),
+        ("restore v --size 2.5", "'2.5' is no size"),
         ("backup v --no-such-option", "--no-such-option"),
     ],
 )
@@ -151,7 +154,8 @@ def test_restore_asks_for_what_was_named(run, operations) -> None:
     line = (
         f"restore {VOLUME} --repository /b --restore-from-date 2026-11-20T21:30:00Z"
         " --backup-name nightly --hostname node1 --volume-type slow --availability-zone az2"
-        " --new-name back"
+        " --new-name back --size 30 --meta-override --verify --recreate-vol-on-error"
+        " --remove-old-vol --yes"
     )
     outcome = run(*line.split())
     assert outcome.status == 0
@@ -163,7 +167,9 @@ def test_restore_asks_for_what_was_named(run, operations) -> None:
     assert request.before == 1795210200
     assert (request.backup_name, request.hostname) == ("nightly", "node1")
     assert (request.volume_type, request.availability_zone) == ("slow", "az2")
-    assert request.new_name == "back"
+    assert (request.new_name, request.size_gib) == ("back", 30)
+    assert request.meta_override and request.verify
+    assert request.recreate_vol_on_error and request.remove_old_vol
 
 
 def test_restore_of_one_backup(run, operations) -> None:
