@@ -23,6 +23,11 @@ KNOWN_FEATURES: frozenset[str] = frozenset()
 NOT_SEALED = "none"
 SEALED = "aes-256-gcm"
 
+# What the configuration of an unsealed repository consisted of before it had a check.
+_UNCHECKED_FIELDS = frozenset(
+    ("format", "repository", "created", "block_size", "chunk_blocks", "sealing", "features")
+)
+
 
 @dataclasses.dataclass(frozen=True)
 class Repository:
@@ -82,7 +87,8 @@ def create(
     master_key = None
     if secret is not None:
         master_key = keys.new_master_key()
-        config["check"] = _check(config, master_key)
+    config["check"] = _check(config, master_key or repository_id)
+    if secret is not None and master_key is not None:
         # Before the configuration: a repository without a key would be lost from the beginning.
         first = keys.add(store, repository_id, master_key, secret, "first")
     try:
@@ -115,7 +121,9 @@ def open_repository(store: Store, *, secret: bytes | None = None) -> Repository:
             f"The object {form.CONFIG_NAME} of the repository at {store.url} is damaged:"
             f" {form.told(error)}."
         ) from None
-    return _opened(store, config, _unlock(store, config, secret))
+    master_key = _unlock(store, config, secret)
+    _prove(store, config, master_key)
+    return _opened(store, config, master_key)
 
 
 def open_or_create(store: Store, *, secret: bytes | None = None) -> Repository:
@@ -177,19 +185,32 @@ def _unlock(store: Store, config: dict[str, Any], secret: bytes | None) -> bytes
         return None
     if secret is None:
         raise errors.WrongKey(f"The repository at {store.url} is sealed: give a key.")
-    master_key = keys.unlock(store, bytes.fromhex(config["repository"]), secret)
-    if not hmac.compare_digest(str(config.get("check")), _check(config, master_key)):
+    return keys.unlock(store, bytes.fromhex(config["repository"]), secret)
+
+
+def _prove(store: Store, config: dict[str, Any], master_key: bytes | None) -> None:
+    """Refuse a configuration that is not what was written."""
+    if master_key is None and config.keys() == _UNCHECKED_FIELDS:
+        return  # made before every configuration had a check
+    try:
+        expected = _check(config, master_key or bytes.fromhex(config["repository"]))
+    except form.UNREADABLE_JSON:  # fields of nobody's, that cannot be written again
+        expected = ""
+    if not expected or not hmac.compare_digest(str(config.get("check")).encode(), expected.encode()):
         raise errors.Damaged(
             f"The object {form.CONFIG_NAME} of the repository at {store.url} was changed."
         )
-    return master_key
 
 
-def _check(config: dict[str, Any], master_key: bytes) -> str:
-    """What proves that nobody without the key wrote or changed the configuration."""
+def _check(config: dict[str, Any], material: bytes) -> str:
+    """What proves that the configuration is as it was written, and where it is sealed that nobody
+    without the key wrote it.
+
+    :param material: the master key, or without one the repository's id.
+    """
     protected = {field: value for field, value in config.items() if field != "check"}
     text = json.dumps(protected, sort_keys=True).encode()
-    return blake3.blake3(text, key=form.derive_key("configuration", master_key)).hexdigest()
+    return blake3.blake3(text, key=form.derive_key("configuration", material)).hexdigest()
 
 
 def _opened(store: Store, config: dict[str, Any], master_key: bytes | None) -> Repository:

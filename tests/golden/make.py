@@ -5,6 +5,9 @@ They are made once for a version, committed, and never made again: every later v
 package must restore them. Run from the top of the source tree:
 
     python -m tests.golden.make tests/golden/v1
+
+``v1`` is of the first version; ``v1-checked`` is an unsealed repository whose configuration has a
+check, made by ``python -m tests.golden.make tests/golden/v1-checked plain``.
 """
 
 import hashlib
@@ -109,10 +112,12 @@ class Maker:
         self.backup(5, (b"many chunks " * 400_000)[: BLOCK * 1000], compression_level=19)
 
 
-def main(folder):
+def main(folder, *names):
     os.mkdir(folder)
     expected = {}
     for seed, (name, secret) in enumerate((("plain", None), ("sealed", SECRET))):
+        if names and name not in names:
+            continue
         source = random.Random(f"golden {seed}")
         with (
             mock.patch.object(os, "urandom", source.randbytes),
@@ -129,4 +134,4 @@ def main(folder):
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

@@ -123,6 +123,25 @@ def test_any_fields(changes):
     assert len(repo.id) == 16 and repo.block_size == config["block_size"]
 
 
+def test_every_configuration_has_a_check():
+    store = MemoryStore()
+    made = repository.create(store)
+    config = json.loads(store.objects["config"])
+    assert repository.open_repository(store).id == made.id
+    for field, value in (("created", 1), ("block_size", 4096), ("note", "a field of nobody's")):
+        with pytest.raises(errors.Damaged, match="was changed"):
+            opened({**config, field: value})
+    for check in (None, 5, "", "ä", config["check"].upper(), config["check"][:-1]):
+        with pytest.raises(errors.Damaged, match="was changed"):
+            opened({**config, "check": check})
+
+
+def test_a_configuration_of_an_early_version_has_none():
+    assert opened(GOOD).block_size == 65536
+    with pytest.raises(errors.Damaged, match="was changed"):
+        opened({**GOOD, "cheek": "of a check that was damaged"})
+
+
 def test_a_later_format_is_refused_by_its_number():
     with pytest.raises(errors.UnknownFormat, match="format 2; this version reads format 1"):
         opened({"format": 2, "everything": "else"})

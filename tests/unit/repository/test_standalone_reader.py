@@ -21,9 +21,14 @@ from tests.unit.pipeline.flow import BLOCK, CHUNK, CHUNK_BLOCKS, backup, mixed, 
 from tests.unit.repository import standalone_reader
 
 READER = pathlib.Path(standalone_reader.__file__)
-GOLDEN = pathlib.Path(__file__).parents[2] / "golden" / "v1"
-EXPECTED = json.loads((GOLDEN / "expected.json").read_text())
-SECRET = (GOLDEN / "key-file").read_bytes().removesuffix(b"\n")
+GOLDEN = pathlib.Path(__file__).parents[2] / "golden"
+EXPECTED = {
+    f"{version}/{kind}": backups
+    for version in ("v1", "v1-checked")
+    for kind, backups in json.loads((GOLDEN / version / "expected.json").read_text()).items()
+}
+KEY_FILE = GOLDEN / "v1" / "key-file"
+SECRET = KEY_FILE.read_bytes().removesuffix(b"\n")
 
 golden = pytest.mark.parametrize(
     ("kind", "backup_id"), [(kind, backup_id) for kind in EXPECTED for backup_id in EXPECTED[kind]]
@@ -31,7 +36,7 @@ golden = pytest.mark.parametrize(
 
 
 def secret_of(kind):
-    return SECRET if kind == "sealed" else None
+    return SECRET if kind.endswith("/sealed") else None
 
 
 def test_it_uses_nothing_of_this_package_and_is_short():
@@ -101,8 +106,8 @@ def test_golden_backups_restore(kind, backup_id):
 @golden
 def test_golden_backups_restore_with_the_standalone_reader(kind, backup_id, tmp_path):
     command = [sys.executable, READER, GOLDEN / kind, backup_id, tmp_path / "file"]
-    if kind == "sealed":
-        command.append(GOLDEN / "key-file")
+    if secret_of(kind):
+        command.append(KEY_FILE)
     subprocess.run(command, check=True)
     expected = EXPECTED[kind][backup_id]
     assert hashlib.sha256((tmp_path / "file").read_bytes()).hexdigest() == expected["sha256"]
@@ -122,7 +127,7 @@ def test_golden_repositories_list_what_they_hold(kind):
 
 
 def test_the_golden_sealed_repository_keeps_its_secrets():
-    store = LocalStore(str(GOLDEN / "sealed"))
+    store = LocalStore(str(GOLDEN / "v1" / "sealed"))
     with pytest.raises(errors.WrongKey):
         repository.open_repository(store)
     with pytest.raises(errors.WrongKey):
