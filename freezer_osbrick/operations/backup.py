@@ -183,6 +183,8 @@ class _VolumeBackup:
         )
         head = self._head(backup_id, record, frozen_at, plan)
         amounts = writer.run(head, before_commit=lease.confirm)
+        name = form.manifest_name(backup_id)
+        lease.prove_commit(lambda: self._repository.store.delete(name))
         self._tell_stored(backup_id, frozen_at, plan, amounts)
 
     def _head(self, backup_id: bytes, record: VolumeRecord, frozen_at: int, plan: Plan) -> Head:

@@ -18,11 +18,11 @@ from freezer_osbrick import errors
 from freezer_osbrick.pipeline.examination import Examiner, WrongChunk
 from freezer_osbrick.pipeline.progress import Progress
 from freezer_osbrick.repository import format as form
-from freezer_osbrick.repository import packs, ranges, search
+from freezer_osbrick.repository import packs, ranges, replacing, search
 from freezer_osbrick.repository.catalogue import Backup
 from freezer_osbrick.repository.chunkmap import ChunkMap
 from freezer_osbrick.repository.leases import Lease
-from freezer_osbrick.repository.manifest import Entry, Manifest, ManifestWriter, read_start
+from freezer_osbrick.repository.manifest import Entry, Manifest, ManifestWriter
 from freezer_osbrick.repository.maps import read_maps
 from freezer_osbrick.repository.ranges import Wanted
 from freezer_osbrick.repository.repository import Repository
@@ -275,9 +275,8 @@ class _BackupRepair:
             self._repairer.sizes.update(writers.sizes)
             old = {pack: use.size for pack, use in source.packs.items()}
             self._repairer.lease.confirm()
-            if read_start(self._repository, source.backup_id)[1] != source.object_id:
-                raise errors.BackupMissing("Somebody else has repaired it meanwhile.")
-            writer.store(source.head, {**old, **self._repairer.sizes}, replace=True)
+            sizes = {**old, **self._repairer.sizes}
+            replacing.replace(self._repository, source, writer, sizes, self._repairer.lease)
         finally:
             writer.close()
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import uuid
-from collections.abc import Set
+from collections.abc import Iterable, Set
 
 from freezer_osbrick import errors
 from freezer_osbrick.repository import format as form
@@ -93,12 +93,22 @@ class _Collection:
         needed = frozenset().union(*(manifest.packs.keys() for manifest in manifests))
         result.needed = len(needed & sizes.keys())
         result.needed_bytes = sum(sizes[pack] for pack in needed & sizes.keys())
-        ripe = {name: packs for name, packs in lists.items() if self._is_ripe(name, now, living)}
+        ages = self._ages(lists, now)
+        ripe = {
+            name: packs
+            for name, packs in lists.items()
+            if name in ages and self._is_ripe(name, ages[name], living)
+        }
         self._sweep(ripe, needed, sizes)
         unripe = {name: packs for name, packs in lists.items() if name not in ripe}
         # Doomed while their backup was still being made: a new backup must be free to build on
-        # them.
-        wrong = {name: packs for name, packs in unripe.items() if packs & needed}
+        # them. Doomed before the store's clock was set back: the list never gets old. What is
+        # unneeded all the same is doomed anew.
+        wrong = {
+            name: packs
+            for name, packs in unripe.items()
+            if packs & needed or ages.get(name, 0.0) < -leases.SETTLES_WITHIN
+        }
         waiting = _all_of(unripe) - _all_of(wrong)
         held = waiting & sizes.keys()
         result.waiting = len(held)
@@ -127,6 +137,8 @@ class _Collection:
         for lease in leases.leases(self._store):
             if lease.alive(now):
                 living.append(lease)
+                if lease.from_the_future(now) and not self._dry_run:
+                    leases.witness(self._store, lease)
             elif not self._dry_run:
                 for name in lease.names:
                     self._store.delete(name)
@@ -160,11 +172,17 @@ class _Collection:
                 ) from None
         return found
 
-    def _is_ripe(self, name: str, now: float, living: list[leases.SeenLease]) -> bool:
-        try:
-            age = now - self._store.stat(name).modified
-        except errors.ObjectMissing:
-            return False  # another collection is done with it
+    def _ages(self, lists: Iterable[str], now: float) -> dict[str, float]:
+        """Seconds for which each list has been there."""
+        ages = {}
+        for name in lists:
+            try:
+                ages[name] = now - self._store.stat(name).modified
+            except errors.ObjectMissing:
+                continue  # another collection is done with it
+        return ages
+
+    def _is_ripe(self, name: str, age: float, living: list[leases.SeenLease]) -> bool:
         if age < self._grace:
             self._result.reasons.append(
                 f"{name} waits for {int(self._grace - age)} more seconds of its grace period."

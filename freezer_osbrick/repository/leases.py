@@ -8,11 +8,13 @@ overwrite can hold a lease as well. What counts is the store's clock, never the 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import threading
 import uuid
 from collections import defaultdict
+from collections.abc import Callable
 from types import TracebackType
 
 from oslo_log import log
@@ -30,7 +32,13 @@ RENEWED_EVERY = 900.0
 TRUSTED_FOR = 12 * 3600.0
 EXPIRED_AFTER = 24 * 3600.0
 
-_ENDED = "ended"
+# Seconds within which a listing that lags behind shows what was put: so long the end of a lease
+# still counts as the lease, lest what its holder committed is not seen yet.
+SETTLES_WITHIN = 3600.0
+
+# Beside its renewals: that its holder has ended it; that somebody saw it while all of its renewals
+# bore times that had not come yet.
+_ENDED, _SEEN = "ended", "seen"
 
 
 class Lease:
@@ -50,7 +58,8 @@ class Lease:
         self._purpose = purpose
         self._needed = needed
         self._count = 0
-        self._last = 0.0
+        self._began = self._last = 0.0
+        self._slept = False
         self._avoids: list[str] = []
         self._renewing = threading.Lock()
         self._ended = threading.Event()
@@ -68,7 +77,8 @@ class Lease:
             return self
         found = doomed_lists(self._store)
         self.doomed = frozenset(pack for packs in found.values() for pack in packs)
-        self._avoids = sorted(found)
+        # One that cannot be read is not avoided: then it is not carried out as long as we work.
+        self._avoids = sorted(name for name, packs in found.items() if packs)
         self._renew()
         self._thread.start()
         return self
@@ -90,18 +100,42 @@ class Lease:
             LOG.warning("The lease %s could not be ended: %s", self.id, failure)
 
     def confirm(self) -> None:
-        """Make sure that nobody can have taken the lease for dead.
+        """Renew the lease and make sure that nobody can have taken it for dead.
 
-        :raises errors.LeaseLost: it was not renewed for too long.
+        :raises errors.LeaseLost: it was not renewed for too long, or somebody did.
         """
-        before = self._last
         self._renew()
-        objects = [info.name for info in self._store.list(self._prefix)]
-        if self._last - before > TRUSTED_FOR or len(objects) < self._count:
-            raise errors.LeaseLost(
-                "This run was out of touch with the repository for so long that garbage collection"
-                " may have taken it for dead: nothing was committed."
-            )
+        self._prove()
+
+    def prove_commit(self, take_back: Callable[[], object]) -> None:
+        """Make sure, after a commit, that the lease held until then: between :meth:`confirm` and
+        the commit a process may have slept for days.
+
+        :param take_back: undoes the commit; called where the lease was lost.
+        :raises errors.LeaseLost: it was.
+        """
+        try:
+            self._prove(self._store.now())
+        except errors.LeaseLost as lost:
+            try:
+                take_back()
+            except errors.StoreError as error:
+                errors.annotate(lost, f"It could not be taken back: remove it. ({error})")
+            raise
+
+    def _prove(self, now: float | None = None) -> None:
+        """:param now: seconds on the store's clock, where that is not the last renewal."""
+        slept = self._slept or (now is not None and now - self._last > TRUSTED_FOR)
+        if not slept:
+            try:
+                self._store.stat(f"{self._prefix}{0:06d}")
+                return
+            except errors.ObjectMissing:
+                pass  # who takes a lease for dead deletes its objects, this one first
+        raise errors.LeaseLost(
+            "This run was out of touch with the repository for so long that garbage collection"
+            " may have taken it for dead: nothing was committed."
+        )
 
     @property
     def _prefix(self) -> str:
@@ -112,8 +146,11 @@ class Lease:
             name = f"{self._prefix}{self._count:06d}"
             document = {"purpose": self._purpose, "avoids": self._avoids}
             self._store.put(name, [json.dumps(document).encode()])
+            modified = self._store.stat(name).modified
+            self._slept |= self._count > 0 and modified - self._last > TRUSTED_FOR
+            self._began = self._began if self._count else modified
             self._count += 1
-            self._last = self._store.stat(name).modified
+            self._last = modified
 
     def _keep(self) -> None:
         while not self._ended.wait(RENEWED_EVERY):
@@ -123,11 +160,24 @@ class Lease:
                 LOG.warning("The lease %s was not renewed: %s", self.id, error)
 
     def _end(self) -> None:
+        if self._needed and self._may_be_unseen():
+            self._put_end()
         try:
             # The newest goes last: a lease that is half deleted must not look younger than it is.
             for info in sorted(self._store.list(self._prefix), key=lambda info: info.name):
-                self._store.delete(info.name)
+                if not info.name.endswith(f"/{_ENDED}"):
+                    self._store.delete(info.name)
         except errors.StoreAccessDenied:
+            self._put_end()
+
+    def _may_be_unseen(self) -> bool:
+        """Whether a collection that sees no lease any more might not see yet what was committed,
+        and delete what that needs: its lists of doomed packs must be older than the run."""
+        lags = not self._store.capabilities.consistent_listing
+        return lags or self._last - self._began > TRUSTED_FOR  # some file servers lag, too
+
+    def _put_end(self) -> None:
+        with contextlib.suppress(errors.ObjectExists):
             self._store.put(self._prefix + _ENDED, [b"{}"])
 
 
@@ -135,20 +185,42 @@ class Lease:
 class SeenLease:
     """A lease as others see it.
 
-    :param renewed: seconds on the store's clock.
+    :param names: of its objects, the first renewal first.
+    :param moments: when they were put, in seconds on the store's clock.
     :param avoids: the doomed lists that its holder knew when it began.
     """
 
     id: str
     names: tuple[str, ...]
-    renewed: float
+    moments: tuple[float, ...]
     ended: bool
     avoids: frozenset[str]
     purpose: str
 
     def alive(self, now: float) -> bool:
         """:param now: seconds on the store's clock."""
-        return not self.ended and now - self.renewed < EXPIRED_AFTER
+        return now - self._renewed(now) < (SETTLES_WITHIN if self.ended else EXPIRED_AFTER)
+
+    def from_the_future(self, now: float) -> bool:
+        """Whether the store's clock was set back since all of its objects were put, so that they
+        do not tell how old it is."""
+        return all(is_future(moment, now) for moment in self.moments)
+
+    def _renewed(self, now: float) -> float:
+        told = [moment for moment in self.moments if not is_future(moment, now)]
+        return max(told or self.moments)
+
+
+def is_future(moment: float, now: float) -> bool:
+    """Whether a time on the store's clock is later than any delay or rounding explains."""
+    return moment - now > SETTLES_WITHIN
+
+
+def witness(store: Store, lease: SeenLease) -> None:
+    """Note in a lease from the future that it was seen now. If nobody renews it from now on, it
+    expires as any other."""
+    with contextlib.suppress(errors.ObjectExists):
+        store.put(f"{form.LEASES}{lease.id}/{_SEEN}", [b"{}"])
 
 
 def leases(store: Store) -> list[SeenLease]:
@@ -160,34 +232,36 @@ def leases(store: Store) -> list[SeenLease]:
 
 
 def doomed_lists(store: Store) -> dict[str, frozenset[bytes]]:
-    """The lists of packs that are to be deleted, by their names."""
-    found = {}
+    """The lists of packs that are to be deleted, by their names. One that cannot be read names
+    nothing: what it named is found unneeded again."""
+    found: dict[str, frozenset[bytes]] = {}
     for info in store.list(form.DOOMED):
         try:
             document = json.loads(store.get(info.name))
             found[info.name] = frozenset(bytes.fromhex(pack) for pack in document["packs"])
         except errors.ObjectMissing:
             continue  # done with just now
-        except (ValueError, KeyError, TypeError) as error:
-            raise errors.Damaged(f"Object {info.name} is damaged: {error}.") from None
+        except form.UNREADABLE_JSON as error:
+            LOG.warning("Object %s is damaged and counts for nothing: %s", info.name, error)
+            found[info.name] = frozenset()
     return found
 
 
 def _seen(store: Store, lease_id: str, infos: list) -> SeenLease:
     infos = sorted(infos, key=lambda info: info.name)
-    renewals = [info for info in infos if not info.name.endswith(_ENDED)]
+    renewals = [info for info in infos if info.name.rpartition("/")[2] not in (_ENDED, _SEEN)]
     avoids: frozenset[str] = frozenset()
     purpose = "unknown"
     try:
         document = json.loads(store.get(renewals[-1].name))
         avoids, purpose = frozenset(document["avoids"]), str(document["purpose"])
-    except (errors.ObjectMissing, IndexError, ValueError, KeyError, TypeError):
+    except (errors.ObjectMissing, IndexError, *form.UNREADABLE_JSON):
         pass  # then it avoids nothing, and holds everything up
     return SeenLease(
         id=lease_id,
         names=tuple(info.name for info in infos),
-        renewed=max(info.modified for info in infos),
-        ended=len(renewals) < len(infos),
+        moments=tuple(info.modified for info in infos),
+        ended=any(info.name.endswith(f"/{_ENDED}") for info in infos),
         avoids=avoids,
         purpose=purpose,
     )

@@ -14,7 +14,7 @@ from collections import defaultdict
 
 from freezer_osbrick import errors
 from freezer_osbrick.repository import format as form
-from freezer_osbrick.repository import packs, ranges
+from freezer_osbrick.repository import packs, ranges, replacing
 from freezer_osbrick.repository.chunkmap import ChunkMap
 from freezer_osbrick.repository.leases import Lease
 from freezer_osbrick.repository.manifest import Entry, Manifest, ManifestWriter
@@ -207,7 +207,6 @@ class _Rewriting:
 
     def _replace(self, manifest: Manifest, writer: ManifestWriter, sizes: dict[bytes, int]) -> None:
         try:
-            Manifest(self._repository, manifest.backup_id)
+            replacing.replace(self._repository, manifest, writer, sizes, self._lease)
         except errors.BackupMissing:
-            return  # removed meanwhile, and not to come back
-        writer.store(dict(manifest.head), sizes, replace=True)
+            return  # removed or written anew meanwhile, and not to come back

@@ -35,12 +35,14 @@ class Capabilities:
     :param range_read: a part of an object is read without reading the rest.
     :param atomic_replace: a replaced object is never seen half-written or missing.
     :param ordered_listing: listings come sorted by name.
+    :param consistent_listing: a listing shows everything that was put before it began.
     """
 
     conditional_put: bool
     range_read: bool
     atomic_replace: bool
     ordered_listing: bool
+    consistent_listing: bool = True
 
 
 class Store(abc.ABC):

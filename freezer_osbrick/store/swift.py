@@ -34,7 +34,11 @@ class SwiftStore(base.Store):
     """
 
     capabilities = base.Capabilities(
-        conditional_put=False, range_read=True, atomic_replace=True, ordered_listing=True
+        conditional_put=False,
+        range_read=True,
+        atomic_replace=True,
+        ordered_listing=True,
+        consistent_listing=False,
     )
 
     def __init__(

@@ -160,6 +160,154 @@ def test_a_sleeper_does_not_commit(repo):
             lease.confirm()
 
 
+def sleep_at_the_commit(repo, hours):
+    """The process sleeps, after the lease was confirmed, until the manifest is under way."""
+    put = repo.store.put
+
+    def late(name, parts, **options):
+        if name.startswith(form.MANIFESTS):
+            repo.store.time += hours * 3600
+            for _ in range(3):
+                collection.collect(repo, grace=0)
+        return put(name, parts, **options)
+
+    repo.store.put = late
+
+
+@pytest.mark.parametrize("hours", [1, 13, 25])
+def test_who_slept_at_the_commit_takes_it_back(repo, hours):
+    """Whether a collection has taken it for dead meanwhile or might have."""
+    source = MemoryDevice(mixed(CHUNK * 5))
+    first, _ = backup(repo, source)
+    with leases.Lease(repo, "backup") as lease:
+        first.entry(0)
+        remove(repo, first)
+        sleep_at_the_commit(repo, hours)
+        second, _ = backup(repo, source, parent=first)
+        name = form.manifest_name(second.backup_id)
+        if hours == 1:
+            lease.prove_commit(lambda: repo.store.delete(name))
+            restore(repo, second, MemoryDevice(bytes(source.size)))
+            return
+        with pytest.raises(errors.LeaseLost):
+            lease.prove_commit(lambda: repo.store.delete(name))
+    assert catalogue.backups(repo) == []
+
+
+def test_what_cannot_be_taken_back_is_said(repo):
+    def refused():
+        raise errors.StoreAccessDenied("No deleting here.")
+
+    with leases.Lease(repo, "backup") as lease:
+        repo.store.time += leases.TRUSTED_FOR + 1
+        with pytest.raises(errors.LeaseLost, match="could not be taken back.*No deleting"):
+            lease.prove_commit(refused)
+
+
+def test_a_renewal_after_a_long_sleep_hides_nothing(repo):
+    with leases.Lease(repo, "backup") as lease:
+        repo.store.time += leases.TRUSTED_FOR + 1
+        lease._renew()
+        with pytest.raises(errors.LeaseLost):
+            lease.confirm()
+
+
+def test_a_listing_that_lags_takes_no_lease_away(repo, monkeypatch):
+    with leases.Lease(repo, "backup") as lease:
+        monkeypatch.setattr(repo.store, "list", lambda prefix: iter(()))
+        lease.confirm()
+
+
+@pytest.mark.parametrize("lags", [False, True])
+def test_a_commit_that_listings_do_not_show_yet(repo, lags, monkeypatch):
+    """A backup that took longer than the grace period has just ended: its lease is gone, and its
+    manifest is not listed yet."""
+    repo.store.capabilities = base.Capabilities(True, True, True, True, not lags)
+    source = MemoryDevice(mixed(CHUNK * 5))
+    with leases.Lease(repo, "backup") as lease:
+        manifest, _ = backup(repo, source)
+        name = form.manifest_name(manifest.backup_id)
+        hidden = repo.store.objects.pop(name)
+        for _ in range(30):
+            repo.store.time += 3600
+            lease._renew()
+            collection.collect(repo)
+        lease.confirm()
+    repo.store.time += 60
+    collection.collect(repo)
+    repo.store.objects[name] = hidden
+    repo.store.time += leases.SETTLES_WITHIN
+    collection.collect(repo)
+    restore(repo, manifest, MemoryDevice(bytes(source.size)))
+    for _ in range(2):
+        repo.store.time += collection.DEFAULT_GRACE
+        collection.collect(repo)
+    assert not [name for name in repo.store.objects if name.startswith((form.LEASES, form.DOOMED))]
+
+
+YEAR = 365 * 86400.0
+
+
+def test_a_dead_lease_from_the_future_expires(repo):
+    """The store's clock was a year ahead for a while, in which a backup died."""
+    first, _ = backup(repo, MemoryDevice(mixed(CHUNK * 5)))
+    repo.store.time += YEAR
+    leases.Lease(repo, "backup").__enter__()
+    repo.store.time -= YEAR
+    remove(repo, first)
+    collection.collect(repo)
+    repo.store.time += collection.DEFAULT_GRACE
+    assert collection.collect(repo).deleted == len(first.packs)
+    assert not leases.leases(repo.store)
+
+
+def test_a_living_lease_from_the_future_holds(repo):
+    first, _ = backup(repo, MemoryDevice(mixed(CHUNK * 5)))
+    repo.store.time += YEAR
+    with leases.Lease(repo, "backup") as lease:
+        repo.store.time -= YEAR
+        remove(repo, first)
+        for _ in range(6):
+            assert collection.collect(repo).deleted == 0
+            repo.store.time += 8 * 3600
+            lease._renew()
+        lease.confirm()
+    repo.store.time += 60
+    assert collection.collect(repo).deleted == len(first.packs)
+
+
+def test_a_doomed_list_from_the_future_is_made_anew(repo):
+    first, _ = backup(repo, MemoryDevice(mixed(CHUNK * 5)))
+    remove(repo, first)
+    repo.store.time += YEAR
+    collection.collect(repo)
+    repo.store.time -= YEAR
+    told = collection.collect(repo, dry_run=True)
+    assert collection.collect(repo) == told and told.doomed == len(first.packs)
+    repo.store.time += collection.DEFAULT_GRACE
+    assert collection.collect(repo).deleted == len(first.packs)
+
+
+@pytest.mark.parametrize("text", [b"", b"{", b"[" * 100_000, b"[]", b'{"packs": [5]}', b"\xff"])
+def test_a_damaged_doomed_list_counts_for_nothing(repo, text, caplog):
+    first, _ = backup(repo, MemoryDevice(mixed(CHUNK * 5)))
+    kept, _ = backup(repo, MemoryDevice(mixed(CHUNK * 5, seed=2)))
+    remove(repo, first)
+    collection.collect(repo)
+    [name] = [name for name in repo.store.objects if name.startswith(form.DOOMED)]
+    repo.store.objects[name] = text
+    repo.store.time += collection.DEFAULT_GRACE
+    with leases.Lease(repo, "backup") as lease:
+        assert not lease.doomed
+        collection.collect(repo)  # held up: nobody knows whether it builds on what was doomed
+        assert name in repo.store.objects and name in caplog.text
+    collection.collect(repo)
+    assert name not in repo.store.objects
+    repo.store.time += collection.DEFAULT_GRACE
+    collection.collect(repo)
+    assert packs(repo) == {form.pack_name(pack) for pack in kept.packs}
+
+
 def test_leases_leave_nothing(repo):
     before = set(repo.store.objects)
     with leases.Lease(repo, "backup"):
@@ -181,6 +329,7 @@ def test_a_lease_without_the_right_to_delete(repo):
     assert seen.ended
     remove(repo, first)
     collection.collect(repo, grace=0)
+    repo.store.time += leases.SETTLES_WITHIN
     assert collection.collect(repo, grace=0).deleted == len(first.packs)
     assert not leases.leases(repo.store)
 
