@@ -80,11 +80,14 @@ def unlock(store: Store, repository_id: bytes, secret: bytes) -> bytes:
 
     :param secret: of any key, or the paper form of the master key.
     :raises errors.WrongKey: the secret unlocks nothing here.
+    :raises errors.Damaged: there is no key.
     """
     if secret.lstrip().startswith(_PAPER.encode()):
         return from_paper(repository_id, secret)
     unreadable: errors.RepositoryError | None = None
+    listed = False
     for info in store.list(form.KEYS):
+        listed = True
         try:
             document = _read(store, info.name)
             wrapped, nonce = document.pop("wrapped"), document.pop("nonce")
@@ -95,6 +98,11 @@ def unlock(store: Store, repository_id: bytes, secret: bytes) -> bytes:
             continue  # another secret's, or removed while we were looking
         except (errors.Damaged, errors.UnknownFormat) as error:
             unreadable = unreadable or error  # another one may open it
+    if not listed:
+        raise errors.Damaged(
+            f"The repository at {store.url} is sealed and no key of it is listed: where it was made"
+            " just now, try again in some minutes."
+        )
     raise unreadable or errors.WrongKey(f"The key does not open the repository at {store.url}.")
 
 

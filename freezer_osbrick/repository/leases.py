@@ -219,8 +219,7 @@ def is_future(moment: float, now: float) -> bool:
 def witness(store: Store, lease: SeenLease) -> None:
     """Note in a lease from the future that it was seen now. If nobody renews it from now on, it
     expires as any other."""
-    with contextlib.suppress(errors.ObjectExists):
-        store.put(f"{form.LEASES}{lease.id}/{_SEEN}", [b"{}"])
+    store.put(f"{form.LEASES}{lease.id}/{_SEEN}", [b"{}"], replace=True)
 
 
 def leases(store: Store) -> list[SeenLease]:

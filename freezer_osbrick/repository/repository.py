@@ -192,11 +192,13 @@ def _prove(store: Store, config: dict[str, Any], master_key: bytes | None) -> No
     """Refuse a configuration that is not what was written."""
     if master_key is None and config.keys() == _UNCHECKED_FIELDS:
         return  # made before every configuration had a check
+    told = str(config.get("check"))
     try:
         expected = _check(config, master_key or bytes.fromhex(config["repository"]))
+        right = hmac.compare_digest(told.encode(), expected.encode())
     except form.UNREADABLE_JSON:  # fields of nobody's, that cannot be written again
-        expected = ""
-    if not expected or not hmac.compare_digest(str(config.get("check")).encode(), expected.encode()):
+        right = False
+    if not right:
         raise errors.Damaged(
             f"The object {form.CONFIG_NAME} of the repository at {store.url} was changed."
         )

@@ -71,6 +71,34 @@ def swift_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SwiftServ
         yield SwiftServer(said["port"])
 
 
+POLICY = pathlib.Path(__file__).parents[3] / "etc" / "policies" / "s3-append-only.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class S3Server:
+    """A running S3 with conditional puts.
+
+    :param bucket: the only one that the identity ``agent`` may use, as our policy has it.
+    :param identities: credentials of ``admin`` and ``agent``.
+    """
+
+    url: str
+    bucket: str
+    identities: dict[str, dict[str, str]]
+
+    def s3(self, bucket: str, prefix: str = "", *, user: str = "admin", **more: Any) -> S3Store:
+        login = {"endpoint": self.url, "region": "us-east-1", **self.identities[user]}
+        return S3Store(bucket, prefix, **{**login, **more})
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    log, bucket = tmp_path_factory.mktemp("s3") / "log", "append-only"
+    policy = POLICY.read_text().replace("BUCKET", bucket)
+    with environment.server("s3_server.py", policy, log=log) as said:
+        yield S3Server(said["url"], bucket, said["identities"])
+
+
 class SshServer(openssh.SshServer):
     def sftp(self, name: str, **more: Any) -> SftpStore:
         arguments: dict[str, Any] = {

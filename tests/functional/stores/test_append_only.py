@@ -8,22 +8,26 @@ import pathlib
 import shutil
 import subprocess
 import sys
+import threading
 import urllib.parse
 
 import pytest
 import swiftclient
 
 from freezer_osbrick import errors
-from freezer_osbrick.repository import repository
+from freezer_osbrick.operations.removal import carry_out
+from freezer_osbrick.repository import catalogue, repository
 from freezer_osbrick.repository.leases import Lease
 from freezer_osbrick.repository.manifest import Manifest
+from freezer_osbrick.repository.retention import Rules
 from freezer_osbrick.store.local import LocalStore
-from tests.functional.stores.conftest import new_name
+from tests.functional.stores import environment as store_servers
+from tests.functional.stores.conftest import POLICY, new_name
 from tests.unit.fakes import MemoryDevice
 from tests.unit.pipeline import flow
 from tests.unit.store.test_local import in_child, opened_to_all
 
-POLICIES = pathlib.Path(__file__).parents[3] / "etc" / "policies"
+POLICIES = POLICY.parent
 CONTENT = flow.mixed(40 * flow.CHUNK)
 
 
@@ -68,59 +72,156 @@ ACTIONS = {
 
 
 class Guard:
-    """Decides on requests as Amazon does: what is not allowed, or is denied, is refused."""
+    """Refuses, on the way to the server, the requests that a policy does not allow.
+
+    :ivar asked: the actions that were asked for.
+    """
 
     class Refused:
         status_code = 403
         headers = {}
 
-    def __init__(self, policy, bucket):
-        self.statements = json.loads(policy.replace("BUCKET", bucket))["Statement"]
+    def __init__(self, allows):
+        """:param allows: called with an action, a resource and the request's context."""
+        self.allows = allows
         self.asked = set()
 
     def __call__(self, model, params, **_):
         action = ACTIONS[model.name]
         self.asked.add(action)
         path = urllib.parse.unquote(urllib.parse.urlsplit(params["url"]).path).strip("/")
-        context = {"s3:if-none-match": params["headers"].get("If-None-Match")}
-        effects = {
-            statement["Effect"]
-            for statement in self.statements
-            if action in statement["Action"]
-            and any(fnmatch.fnmatch(f"arn:aws:s3:::{path}", r) for r in statement["Resource"])
-            and self.holds(statement.get("Condition", {}), context)
-        }
-        if effects != {"Allow"}:
-            error = {"Code": "AccessDenied", "Message": "Access Denied"}
-            return self.Refused, {"Error": error, "ResponseMetadata": {"HTTPStatusCode": 403}}
-        return None
+        condition = params["headers"].get("If-None-Match")
+        context = {"s3:if-none-match": condition} if condition else {}
+        if self.allows(action, f"arn:aws:s3:::{path}", context):
+            return None
+        error = {"Code": "AccessDenied", "Message": "Access Denied"}
+        return self.Refused, {"Error": error, "ResponseMetadata": {"HTTPStatusCode": 403}}
 
-    @staticmethod
+
+def own_evaluation(bucket):
+    """As Amazon describes it: what is not allowed, or is denied, is refused."""
+    statements = json.loads(POLICY.read_text().replace("BUCKET", bucket))["Statement"]
+
     def holds(condition, context):
         assert condition.keys() <= {"Null"}
         wanted = condition.get("Null", {})
-        return all((context[key] is None) == (value == "true") for key, value in wanted.items())
+        return all((key not in context) == (value == "true") for key, value in wanted.items())
+
+    def allows(action, resource, context):
+        effects = {
+            statement["Effect"]
+            for statement in statements
+            if action in statement["Action"]
+            and any(fnmatch.fnmatch(resource, one) for one in statement["Resource"])
+            and holds(statement.get("Condition", {}), context)
+        }
+        return effects == {"Allow"}
+
+    return allows
 
 
-def test_the_policy_of_s3(swift_server):
+class Simulator:
+    """The evaluation of another project, which knows which actions and conditions there are."""
+
+    PACKAGE = "@cloud-copilot/iam-simulate@0.1.173"
+
+    def __init__(self, bucket):
+        if not shutil.which("npm") or not shutil.which("node"):
+            pytest.skip("the simulator of policies needs node and npm")
+        folder = store_servers.folder() / "policy-simulator"
+        folder.mkdir(parents=True, exist_ok=True)
+        with store_servers.locked(folder):
+            if not (folder / "node_modules").exists():
+                options = ["--prefix", str(folder), "--no-audit", "--no-fund", "--ignore-scripts"]
+                store_servers.run(
+                    ["npm", "install", *options, self.PACKAGE], "the simulator of policies"
+                )
+        script = pathlib.Path(__file__).with_name("policy_simulator.mjs")
+        self._process = subprocess.Popen(
+            ["node", str(script), str(POLICY), bucket],
+            cwd=folder,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self._lock = threading.Lock()
+
+    def __call__(self, action, resource, context):
+        question = {"action": action, "resource": resource, "context": context}
+        with self._lock:
+            self._process.stdin.write(json.dumps(question) + "\n")
+            self._process.stdin.flush()
+            answer = json.loads(self._process.stdout.readline())
+        assert answer in ("Allowed", "ExplicitlyDenied", "ImplicitlyDenied"), answer
+        return answer == "Allowed"
+
+    def close(self):
+        self._process.stdin.close()
+        self._process.wait()
+        self._process.stdout.close()
+
+
+@pytest.fixture(params=["our evaluation", "simulator"])
+def evaluation(request):
+    """Makes of a bucket's name what evaluates the policy for it."""
+    if request.param != "simulator":
+        yield own_evaluation
+        return
+    running = []
+
+    def start(bucket):
+        running.append(Simulator(bucket))
+        return running[-1]
+
+    yield start
+    for simulator in running:
+        simulator.close()
+
+
+@pytest.mark.parametrize("prefix", ["", "deep/er"])
+@pytest.mark.parametrize("kind", ["swift_server", "s3_server"])
+def test_the_policy_of_s3(request, kind, prefix, evaluation):
+    server = request.getfixturevalue(kind)
     bucket = new_name()
-    swift_server.s3(bucket, create=True)
-    store = swift_server.s3(bucket)
-    guard = Guard((POLICIES / "s3-append-only.json").read_text(), bucket)
+    server.s3(bucket, create=True)
+    store = server.s3(bucket, prefix)
+    guard = Guard(evaluation(bucket))
     store._client.meta.events.register("before-call.s3", guard)
     back_up_and_restore(store)
     assert {"s3:PutObject", "s3:GetObject", "s3:ListBucket"} <= guard.asked
     assert_nothing_can_be_taken_away(store)
+    assert_pruning_is_refused(store)
 
 
-def test_prefixes_of_one_bucket_are_under_its_policy(swift_server):
-    bucket = new_name()
-    swift_server.s3(bucket, create=True)
-    store = swift_server.s3(bucket, "deep/er")
-    guard = Guard((POLICIES / "s3-append-only.json").read_text(), bucket)
-    store._client.meta.events.register("before-call.s3", guard)
-    back_up_and_restore(store)
-    assert_nothing_can_be_taken_away(store)
+def test_a_server_that_knows_the_policy(s3_server):
+    """The server itself decides, by the policy as it is shipped. It knows no conditions, and so
+    takes the denial of puts without one for a denial of all puts: the owner stores the backups."""
+    owner = s3_server.s3(s3_server.bucket, create=True)
+    made = back_up_and_restore(owner)
+    agent = s3_server.s3(s3_server.bucket, user="agent")
+    repo = repository.open_repository(agent)
+    target = MemoryDevice(bytes(len(CONTENT)))
+    with Lease(repo, "restore", needed=False):
+        flow.restore(repo, Manifest(repo, made.backup_id), target)
+    assert target.content == CONTENT
+    assert_nothing_can_be_taken_away(agent)
+    assert_pruning_is_refused(agent)
+    s3_server.s3("another-bucket", create=True)
+    with pytest.raises(errors.StoreError):
+        s3_server.s3("another-bucket", user="agent").get("config")
+
+
+def assert_pruning_is_refused(store):
+    """In one clear sentence, and nothing is gone."""
+    repo = repository.open_repository(store)
+    before = catalogue.backups(repo)
+    everything = [info.name for info in store.list("")]
+    with pytest.raises(
+        errors.StoreAccessDenied, match="^0 of 1 backups were removed: .*not delete"
+    ):
+        carry_out(repo, Rules(last=1), lambda backup: True)
+    assert catalogue.backups(repo) == before
+    assert [info.name for info in store.list("")] == everything
 
 
 # -- Swift ----------------------------------------------------------------------------------------

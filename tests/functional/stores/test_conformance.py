@@ -4,6 +4,7 @@
 import pytest
 
 from freezer_osbrick.store.retry import RetryingStore
+from freezer_osbrick.store.subfolder import SubfolderStore
 from freezer_osbrick.store.throttle import Bucket, ThrottledStore
 from tests.functional.stores.conftest import new_name
 from tests.unit.store import test_conformance as suite
@@ -15,6 +16,12 @@ globals().update({name: test for name, test in vars(suite).items() if name.start
 STORES = {
     "swift": lambda server: server("swift_server").swift(new_name(), "a/prefix", create=True),
     "s3": lambda server: server("swift_server").s3(new_name(), "a/prefix", create=True),
+    "s3 with conditional puts": lambda server: server("s3_server").s3(
+        new_name(), "a/prefix", create=True
+    ),
+    "subfolder": lambda server: SubfolderStore(
+        server("swift_server").s3(new_name(), create=True), "a-folder"
+    ),
     "sftp": lambda server: server("ssh_server").sftp(new_name(), create=True),
     "ftp": lambda server: server("ftp_server").ftp(new_name(), create=True),
     "ftps": lambda server: server("ftp_server").ftp(new_name(), "ftps", create=True),

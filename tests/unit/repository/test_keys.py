@@ -170,3 +170,11 @@ def test_an_object_key_is_never_used_twice_with_a_nonce(repo, monkeypatch):
     source.content[5:10] = b"55555"
     backup(repo, source, parent=first)
     assert len(seen) > 30
+
+
+def test_where_no_key_is_listed(repo):
+    """Of a repository that was made a moment ago, where listings lag behind."""
+    for name in [name for name in repo.store.objects if name.startswith(form.KEYS)]:
+        del repo.store.objects[name]
+    with pytest.raises(errors.Damaged, match="no key of it is listed"):
+        repository.open_repository(repo.store, secret=SECRET)
