@@ -30,13 +30,17 @@ REQUEST_TIMEOUT = 300  # seconds; Cinder waits for the storage before it answers
 
 
 class OsbrickEngine(freezer_engine.BackupEngine):
-    """:ivar report: of the last backup or restore; None after a dry run."""
+    """
+    :ivar report: of the last backup or restore; None after a dry run.
+    :ivar record: what Freezer will say of the backup once its job has ended.
+    """
 
     def __init__(self, storage: Any = None, dry_run: bool = False, **_stream_settings: Any) -> None:
         super().__init__(storage=storage)
         self.dry_run = bool(dry_run)
         self.backup_name: str | None = None
         self.report: Any = None
+        self.record: dict[str, Any] = {}
         self._arguments: Any = None
 
     @property
@@ -95,6 +99,7 @@ class OsbrickEngine(freezer_engine.BackupEngine):
             )
             return None
         with self._context() as context:
+            clean_up(context)
             self.report = backup.backup(
                 context, run.osbrick.repository, request, progress=progress.Logged(LOG)
             )
@@ -141,6 +146,7 @@ class OsbrickEngine(freezer_engine.BackupEngine):
             remove_old_vol=run.remove_old_vol,
         )
         with self._context() as context:
+            clean_up(context)
             self.report = restore.restore(
                 context, run.osbrick.repository, request, progress=progress.Logged(LOG)
             )
@@ -245,6 +251,29 @@ class OsbrickEngine(freezer_engine.BackupEngine):
                 session=session_of(run.client_manager),
                 key_file=run.encrypt_pass_file or None,
             )
+
+
+def clean_up(context: operations_context.Context) -> None:
+    """Remove what runs of this host left that died, so that no scheduler leaves it for ever.
+
+    What cannot be removed now does not keep this run from its work: the next one tries again.
+    """
+    from freezer_osbrick.operations import cleanup
+
+    if not context.ledger.runs():
+        return
+    try:
+        report = cleanup.cleanup_own(context.cloud, context.host, context.ledger)
+    except errors.OsbrickError as error:
+        LOG.warning("What earlier runs left could not be removed: %s", error)
+        return
+    for item in report.removed:
+        LOG.info("%s %s, which the dead run %s left, is removed.", item.kind, item.id, item.run)
+    for item in report.failed:
+        LOG.warning(
+            "%s %s, which the dead run %s left, could not be removed: %s",
+            *(item.kind, item.id, item.run, item.reason),
+        )
 
 
 def session_of(clients: Any) -> Any:

@@ -87,12 +87,13 @@ def _execute_backup(stock: Callable[..., dict[str, Any]], job: Any) -> dict[str,
     stock_record = stock(job)
     if job.engine.report is None:
         return {}  # a dry run: with a record, freezer-api would list a backup that does not exist
-    return record.of_backup(
+    job.engine.record = record.of_backup(
         stock_record,
         job.engine.report,
         incremental=bool(job.conf.incremental),
         encrypted=bool(job.conf.encrypt_pass_file),
     )
+    return job.engine.record
 
 
 def _execute_restore(stock: Callable[..., dict[str, Any]], job: Any) -> dict[str, Any]:
@@ -102,7 +103,10 @@ def _execute_restore(stock: Callable[..., dict[str, Any]], job: Any) -> dict[str
 
 
 def _execute_admin(stock: Callable[..., Any], job: Any) -> dict[str, Any]:
-    return record.of_removal(job.engine.remove(job.backup_name, job.remove_timestamp))
+    removal = record.of_removal(job.engine.remove(job.backup_name, job.remove_timestamp))
+    # Behind a backup with an age limit Freezer runs this job too, and drops what it returns.
+    job.engine.record.update(removal)
+    return removal
 
 
 def _execute_info(stock: Callable[..., Any], job: Any) -> list[Any] | None:

@@ -105,6 +105,19 @@ def cleanup(
     return CleanupReport(work.items)
 
 
+def cleanup_own(cloud: Cloud, host: Host, ledger: Ledger) -> CleanupReport:
+    """Remove what dead runs of this host left. Where none has died, nobody is asked.
+
+    For a run that is to follow a dead one: the scheduler starts it again, and nobody looks after
+    it.
+
+    :raises errors.CloudError: the cloud could not be asked.
+    """
+    work = _Cleanup(cloud, host, ledger, dry_run=False, host_gone=None)
+    work.own_runs()
+    return CleanupReport(work.items)
+
+
 class _Cleanup:
     def __init__(
         self, cloud: Cloud, host: Host, ledger: Ledger, dry_run: bool, host_gone: str | None
@@ -134,6 +147,12 @@ class _Cleanup:
         if not self.dry_run:
             for path in self.ledger.sweep():
                 self.tell(REMOVED, "files", path, "", self.ledger.host)
+
+    def own_runs(self) -> None:
+        for run_id in self.ledger.runs():
+            dead = self.ledger.adopt(run_id)
+            if dead is not None:
+                _OwnRun(self, dead).clean()
 
     def _keep_living(self, run_id: str) -> None:
         for kind in (VOLUME, SNAPSHOT):

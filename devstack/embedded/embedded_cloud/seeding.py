@@ -18,7 +18,7 @@ _CATALOGUE = {
 GROUP_TYPE = "consistent"
 
 
-class _Identity:
+class Identity:
     """Keystone's objects, found by name or made."""
 
     def __init__(self, session: Session, url: str) -> None:
@@ -70,7 +70,7 @@ def identity(state: State) -> None:
         return
     passwords = state.settings["passwords"]
     session = admin_session(state)
-    keystone = _Identity(session, state.auth_url)
+    keystone = Identity(session, state.auth_url)
     service = keystone.ensure("project", "service", domain_id="default")
     cinder = keystone.user("cinder", passwords["cinder"])
     keystone.grant(service["id"], cinder["id"], "admin", "service")

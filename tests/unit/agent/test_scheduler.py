@@ -100,3 +100,61 @@ def test_who_may_run_osbrick_may_run_it_by_its_other_name(
     supported: str, asked: str, may_run: str, tmp_path: Any
 ) -> None:
     assert python(CAPABILITIES, supported, asked, tmp_path=tmp_path).strip() == may_run
+
+
+ANSWERS = """
+import freezer_osbrick.agent.boot
+import json, sys, types
+from freezer.scheduler import scheduler_job
+records = json.load(sys.stdin)
+class Backups:
+    def list(self, limit, offset):
+        if not records:
+            raise OSError("no answer")
+        return records[offset:offset + min(limit, 2)]
+given = []
+scheduler = types.SimpleNamespace(
+    process_agent_result=lambda told, user_credentials: given.append(told),
+    _get_client_for_user_credentials=lambda credentials: types.SimpleNamespace(backups=Backups()))
+job = object.__new__(scheduler_job.Job)
+job.scheduler = scheduler
+job.job_doc = {"job_id": "j"}
+job.process_agent_output(sys.argv[1])
+print(json.dumps(given))
+"""
+
+
+def answered(told: Any, records: list[Any], tmp_path: Any) -> Any:
+    """What the scheduler is given of an agent's answer, while freezer-api has these records."""
+    output = json.dumps(told)
+    return json.loads(python(ANSWERS, output, given=json.dumps(records), tmp_path=tmp_path))
+
+
+def record(record_id: str, *backup_ids: str) -> dict[str, Any]:
+    volumes = [{"backup_id": backup_id} for backup_id in backup_ids]
+    return {"backup_id": record_id, "backup_metadata": {"osbrick": {"volumes": volumes}}}
+
+
+def test_records_of_removed_backups_go_with_them(tmp_path: Any) -> None:
+    told = {"curr_backup_level": 0, "removed_backups": [{"backup_id": "a"}, {"backup_id": "b"}]}
+    foreign = {"backup_id": "tar", "backup_metadata": {"backup_name": "a"}}
+    records = [
+        *(record("gone", "a"), record("both gone", "a", "b"), record("one left", "a", "c")),
+        *(record("stays", "c"), foreign, record("nothing was stored"), record("late", "b")),
+    ]
+    (given,) = answered(told, records, tmp_path)
+    assert given == {
+        "curr_backup_level": 0,
+        "job_id": "j",
+        "deleted_freezer_backup_ids": ["gone", "both gone", "late"],
+    }
+
+
+def test_an_api_that_does_not_answer_loses_no_record(tmp_path: Any) -> None:
+    told = {"action": "backup", "removed_backups": [{"backup_id": "a"}]}
+    assert answered(told, [], tmp_path) == [{"action": "backup", "job_id": "j"}]
+
+
+def test_answers_without_removals_are_left_alone(tmp_path: Any) -> None:
+    told = {"action": "backup", "osbrick": {"volumes": [{"backup_id": "a"}]}}
+    assert answered(told, [record("stays", "a")], tmp_path) == [{**told, "job_id": "j"}]

@@ -15,7 +15,7 @@ from freezer_osbrick.cloud import attachments, resources, volumes
 from freezer_osbrick.cloud.ledger import Ledger, Run
 from freezer_osbrick.cloud.tags import EXPIRES, MARK
 from freezer_osbrick.cloud.volumes import VolumeRecord
-from freezer_osbrick.operations.cleanup import CleanupReport, cleanup
+from freezer_osbrick.operations.cleanup import CleanupReport, cleanup, cleanup_own
 from tests.unit.cloud.fake_cinder import FakeCloud, Resource
 from tests.unit.operations.fake_host import FakeHost
 
@@ -115,6 +115,21 @@ def test_a_living_run(bench: Bench) -> None:
     assert states(bench.clean()) == [("kept", "volume"), ("kept", "snapshot")]
     assert bench.cloud.cinder.verbs() == []
     run.end()
+
+
+def test_before_a_run_only_this_hosts_dead_ones_are_looked_at(bench: Bench) -> None:
+    living, _, clone = bench.staged()
+    other, _, _ = bench.staged(bench.others)
+    other.release()
+    bench.cloud.cinder.log.clear()
+    report = cleanup_own(bench.cloud, bench.host, bench.ledger)
+    assert (report.items, bench.cloud.cinder.log) == ([], [])
+    living.release()
+    report = cleanup_own(bench.cloud, bench.host, bench.ledger)
+    assert states(report) == [("removed", "volume"), ("removed", "snapshot")]
+    assert clone.id not in bench.cloud.cinder.volumes.all
+    assert not bench.ledger.runs()
+    assert len(bench.cloud.cinder.volumes.all) == 2
 
 
 def test_an_attachment_that_was_never_connected(bench: Bench) -> None:
