@@ -43,7 +43,6 @@ _FOREIGN_OPTIONS = (
 _UNUSED_OPTIONS = (
     "consistency_check",
     "dereference_symlink",
-    "exclude",
     "lvm_srcvol",
     "lvm_volgroup",
     "overwrite",

@@ -18,7 +18,7 @@ from oslo_config import cfg
 from oslo_log import log
 
 from freezer_osbrick import errors, opts
-from freezer_osbrick.agent import arguments, ending, progress, record, settings
+from freezer_osbrick.agent import arguments, ending, options, progress, record, settings
 
 if TYPE_CHECKING:
     from freezer_osbrick.operations import context as operations_context
@@ -83,6 +83,9 @@ class OsbrickEngine(freezer_engine.BackupEngine):
             backup_name=self.backup_name or run.backup_name,
             hostname=run.hostname,
             incremental=bool(incremental),
+            content=run.content,
+            exclude=excluded(run),
+            fallback_to_blocks=bool(run.fallback_to_blocks),
             max_level=int(max_level) if max_level else None,
             always_level=int(always_level) if always_level else None,
             restart_always_level=float(restart_always_level) if restart_always_level else None,
@@ -144,6 +147,7 @@ class OsbrickEngine(freezer_engine.BackupEngine):
             verify=run.verify,
             recreate_vol_on_error=run.recreate_vol_on_error,
             remove_old_vol=run.remove_old_vol,
+            to_folder=run.to_folder,
         )
         with self._context() as context:
             clean_up(context)
@@ -153,6 +157,9 @@ class OsbrickEngine(freezer_engine.BackupEngine):
         if not self.report.ok:
             raise record.failure(self.report)
         for volume in self.report.volumes:
+            if run.to_folder:
+                LOG.info("Backup %s is restored to %s.", volume.backup_id, volume.target)
+                continue
             LOG.info(
                 "Volume %s of backup %s is restored to volume %s.",
                 volume.volume_id,
@@ -274,6 +281,17 @@ def clean_up(context: operations_context.Context) -> None:
             "%s %s, which the dead run %s left, could not be removed: %s",
             *(item.kind, item.id, item.run, item.reason),
         )
+
+
+def excluded(run: Any) -> tuple[str, ...]:
+    """The patterns of Freezer's ``--exclude``: one, several between commas, or a list.
+
+    :raises errors.BadRequest: there are some, and no files to leave out.
+    """
+    patterns = tuple(options.parse_list(run.exclude)) if run.exclude else ()
+    if run.content == "blocks" and (patterns or run.fallback_to_blocks):
+        raise errors.BadRequest("--exclude and --fallback-to-blocks need --content files.")
+    return patterns
 
 
 def session_of(clients: Any) -> Any:

@@ -114,6 +114,26 @@ OPTIONS = [
         "in the backup.",
     ),
     cfg.StrOpt(
+        "content",
+        choices=("blocks", "files"),
+        default="blocks",
+        help="Engine osbrick, backup: store all blocks of the volume, or the files of its file "
+        "systems; --exclude leaves some of these out.",
+    ),
+    cfg.BoolOpt(
+        "fallback-to-blocks",
+        dest="fallback_to_blocks",
+        default=False,
+        help="Engine osbrick, backup with --content files: store the blocks of a volume without a "
+        "file system, instead of failing.",
+    ),
+    cfg.StrOpt(
+        "to-folder",
+        dest="to_folder",
+        help="Engine osbrick, restore of a backup of files: into this empty folder, and into no "
+        "volume.",
+    ),
+    cfg.StrOpt(
         "new-name",
         dest="new_name",
         help="Engine osbrick, restore: the name of the restored volume, instead of the one in the "

@@ -9,19 +9,21 @@ from typing import Any
 
 from freezer_osbrick import errors
 from freezer_osbrick.commands import base, transfer
+from freezer_osbrick.commands.columns import Column
 
 
 class Backup(transfer.TransferCommand):
     """Back up volumes, whatever they are attached to.
 
     Each volume is frozen by a snapshot, a volume of that snapshot is attached to this host, and its
-    blocks are stored. The volume itself keeps its state and its users. Every backup restores by
-    itself; an incremental one stores only what changed.
+    blocks, or the files of its file systems, are stored. The volume itself keeps its state and its
+    users. Every backup restores by itself; an incremental one stores only what changed.
     """
 
     columns = (
         *transfer.OUTCOME,
         transfer.LEVEL,
+        Column("content", "Content", everyday=False, optional=True),
         *transfer.byte_columns("bytes_read", "bytes_stored"),
         *transfer.byte_columns("bytes_zero", "bytes_reused", "bytes_new", everyday=False),
         transfer.SECONDS,
@@ -40,6 +42,7 @@ class Backup(transfer.TransferCommand):
             action="store_true",
             help="compare with the newest backup of the same volume and store what changed",
         )
+        _add_content_arguments(parser)
         parser.add_argument(
             "--backup-name",
             metavar="<name>",
@@ -60,6 +63,10 @@ class Backup(transfer.TransferCommand):
         base.check_repository(parsed_args)
         if not base.volume_ids(parsed_args):
             raise errors.BadRequest("Name at least one volume by its id.")
+        if parsed_args.content == "blocks" and (
+            parsed_args.exclude or parsed_args.fallback_to_blocks
+        ):
+            raise errors.BadRequest("--exclude and --fallback-to-blocks need --content files.")
         if parsed_args.restart_always_level is not None and parsed_args.always_level is None:
             raise errors.BadRequest("--restart-always-level needs --always-level beside it.")
 
@@ -71,6 +78,9 @@ class Backup(transfer.TransferCommand):
             backup_name=parsed_args.backup_name,
             hostname=parsed_args.hostname,
             incremental=parsed_args.incremental,
+            content=parsed_args.content,
+            exclude=tuple(parsed_args.exclude),
+            fallback_to_blocks=parsed_args.fallback_to_blocks,
             max_level=parsed_args.max_level,
             always_level=parsed_args.always_level,
             restart_always_level=parsed_args.restart_always_level,
@@ -80,6 +90,30 @@ class Backup(transfer.TransferCommand):
         with self.progress(parsed_args) as show:
             report = backup(context, url, request, progress=show)
         return self.report(report, parsed_args)
+
+
+def _add_content_arguments(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group(
+        "content", "What is stored of a volume. This host's kernel reads the guest's file systems."
+    )
+    group.add_argument(
+        "--content",
+        choices=("blocks", "files"),
+        default="blocks",
+        help="all blocks, or the files of all file systems (default: %(default)s)",
+    )
+    group.add_argument(
+        "--exclude",
+        metavar="<pattern>",
+        action="append",
+        default=[],
+        help="files and folders to leave out, as in a .gitignore; may be given several times",
+    )
+    group.add_argument(
+        "--fallback-to-blocks",
+        action="store_true",
+        help="store the blocks of a volume without a file system, instead of failing",
+    )
 
 
 def _add_level_arguments(parser: argparse.ArgumentParser) -> None:

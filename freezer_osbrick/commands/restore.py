@@ -62,6 +62,12 @@ class Restore(transfer.TransferCommand):
         target.add_argument(
             "--availability-zone", metavar="<zone>", help="zone, instead of the one recorded"
         )
+        target.add_argument(
+            "--to-folder",
+            metavar="<folder>",
+            help="restore the files of a file backup into an empty folder of this host; of several "
+            "volumes into folders in it that have the ids of the volumes",
+        )
         target.add_argument("--new-name", metavar="<name>", help="name of the restored volume")
         target.add_argument(
             "--size",
@@ -129,6 +135,7 @@ class Restore(transfer.TransferCommand):
             verify=parsed_args.verify,
             recreate_vol_on_error=parsed_args.recreate_vol_on_error,
             remove_old_vol=parsed_args.remove_old_vol,
+            to_folder=parsed_args.to_folder,
         )
         context = self.open_context(parsed_args)
         url = base.repository_url(context, parsed_args)

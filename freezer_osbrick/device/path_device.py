@@ -70,6 +70,7 @@ class PathDevice(Device):
             os.close(self._descriptor)
             raise
         super().__init__(path, actual, writable=writable)
+        self.descriptor = self._descriptor
         self._direct = None
         if self._is_block or writable:
             self._direct = _open_direct(self._descriptor, writable)

@@ -20,7 +20,10 @@ class Device(abc.ABC):
     :ivar name: what people may call it, in messages.
     :ivar size: in bytes.
     :ivar writable: False: ``write`` and ``zero`` refuse, whatever the connection would let pass.
+    :ivar descriptor: of the file or block device that it is on this host; None where it is none.
     """
+
+    descriptor: int | None = None
 
     def __init__(self, name: str, size: int, *, writable: bool) -> None:
         self.name = name

@@ -34,11 +34,25 @@ _OPTIONS: dict[str, tuple[tuple[str, str | None], ...]] = {
     "btrfs": (("subvolid", "5"),),
     "vfat": (("iocharset", "utf8"),),
 }
-MOUNTABLE = frozenset(_OPTIONS)
 
 _BTRFS_DEV_INFO = 0xD000941E
 _BTRFS_FORGET_DEV = 0x50009405
 _BTRFS_DEV_INFO_ARGS = struct.Struct("Q16sQQ3032s1024s")
+
+
+def supported() -> frozenset[str]:
+    """The kinds of file systems that this host's kernel can read.
+
+    :raises errors.DeviceError: it can mount nothing in this way.
+    """
+    kinds = set()
+    for kind in sorted(_OPTIONS):
+        try:
+            _begin(kind).close()
+        except errors.NoFileSystem:
+            continue
+        kinds.add(kind)
+    return frozenset(kinds)
 
 
 @contextlib.contextmanager
@@ -72,18 +86,23 @@ def mounted(
                 _forget_btrfs(path)
 
 
-def _mount(path: str, found: FileSystem, writable: bool) -> int:
+def _begin(kind: str) -> Mounting:
+    """:raises errors.NoFileSystem: the kernel does not know this kind."""
     try:
-        mounting = Mounting(found.kind)
+        return Mounting(kind)
     except OSError as error:
+        if error.errno == errno.ENODEV:
+            raise errors.NoFileSystem(f"This host's kernel has no {kind}.") from error
         reason = error.strerror
         if error.errno == errno.ENOSYS:
-            reason = "file mode needs Linux 5.6 or later"
-        elif error.errno == errno.ENODEV:
-            reason = f"this host's kernel has no {found.kind}"
+            reason = "it needs Linux 5.6 or later"
         elif error.errno == errno.EPERM:
-            reason = "file mode needs root rights"
-        raise errors.DeviceError(f"The volume cannot be mounted: {reason}.") from error
+            reason = "it needs root rights"
+        raise errors.DeviceError(f"File mode is not possible here: {reason}.") from error
+
+
+def _mount(path: str, found: FileSystem, writable: bool) -> int:
+    mounting = _begin(found.kind)
     try:
         mounting.set("source", path)
         if not writable:

@@ -12,11 +12,13 @@ from oslo_log import log
 
 from freezer_osbrick import errors
 from freezer_osbrick.cloud import staging, volumes
+from freezer_osbrick.cloud.ledger import Run
 from freezer_osbrick.cloud.volumes import VolumeRecord
-from freezer_osbrick.device.hints import Hints
 from freezer_osbrick.device.volume_device import Device
+from freezer_osbrick.operations import contents
 from freezer_osbrick.operations import report as reports
 from freezer_osbrick.operations.attach import attached
+from freezer_osbrick.operations.contents import Contents
 from freezer_osbrick.operations.context import Context
 from freezer_osbrick.operations.levels import Levels
 from freezer_osbrick.operations.planning import Plan, plan
@@ -39,6 +41,9 @@ class BackupRequest:
     :param backup_name: Freezer's name for backups that belong together.
     :param hostname: Freezer's name of the host; with ``backup_name`` it names a series of backups.
     :param incremental: compare with the newest backup of the volume and store what is new.
+    :param content: ``blocks``, or ``files`` of the volume's file systems.
+    :param exclude: patterns of files that are left out, as in a ``.gitignore``.
+    :param fallback_to_blocks: a volume without a file system is backed up as blocks.
     :param max_level, always_level, restart_always_level: as :class:`levels.Levels` has them.
     """
 
@@ -46,6 +51,9 @@ class BackupRequest:
     backup_name: str
     hostname: str
     incremental: bool = False
+    content: str = contents.BLOCKS
+    exclude: tuple[str, ...] = ()
+    fallback_to_blocks: bool = False
     max_level: int | None = None
     always_level: int | None = None
     restart_always_level: float | None = None
@@ -93,6 +101,7 @@ class _VolumeBackup:
         self._request = request
         self._report = report
         self._progress = Progress(report.volume_id, listener)
+        self._contents: Contents
 
     def run(self) -> None:
         cloud = self._context.cloud
@@ -102,17 +111,51 @@ class _VolumeBackup:
             self._progress.enter("snapshot")
             frozen_at = int(time.time())
             with staging.frozen_clone(cloud, run, record) as clone_id:
-                self._progress.enter("attach")
-                with attached(
-                    cloud,
-                    self._context.host,
-                    run,
-                    clone_id,
-                    size_gib=record.size_gib,
-                    writable=False,
-                ) as device:
-                    self._store(device, record, frozen_at)
-                    self._progress.enter("detach")
+                try:
+                    self._attach(run, clone_id, record, frozen_at, self._request.content)
+                except errors.NoFileSystem as error:
+                    if not self._request.fallback_to_blocks:
+                        raise
+                    self._report.notes.append(f"It was backed up as blocks: {error}")
+                    LOG.warning("Volume %s: %s", record.id, self._report.notes[-1])
+                    self._attach(run, clone_id, record, frozen_at, contents.BLOCKS)
+
+    def _attach(
+        self, run: Run, clone_id: str, record: VolumeRecord, frozen_at: int, content: str
+    ) -> None:
+        """Store what is on the clone. Where a file system was in use, its journal is replayed
+        first: the clone is written to then, and is thrown away afterwards."""
+        try:
+            self._attach_as(run, clone_id, record, frozen_at, content, writable=False)
+        except errors.JournalDirty as error:
+            LOG.info("Volume %s: %s", record.id, error)
+            self._attach_as(run, clone_id, record, frozen_at, content, writable=True)
+
+    def _attach_as(
+        self,
+        run: Run,
+        clone_id: str,
+        record: VolumeRecord,
+        frozen_at: int,
+        content: str,
+        *,
+        writable: bool,
+    ) -> None:
+        self._progress.enter("attach")
+        with attached(
+            self._context.cloud,
+            self._context.host,
+            run,
+            clone_id,
+            size_gib=record.size_gib,
+            writable=writable,
+        ) as device:
+            patterns = self._request.exclude
+            with contents.opened(
+                device, record.id, content, patterns, repair=writable
+            ) as self._contents:
+                self._store(device, record, frozen_at)
+            self._progress.enter("detach")
 
     def _store(self, device: Device, record: VolumeRecord, frozen_at: int) -> None:
         with Lease(self._repository, "backup") as lease:
@@ -136,7 +179,10 @@ class _VolumeBackup:
             self._write(lease, device, record, frozen_at, Plan(level=0, parent=None))
 
     def _plan(self, record: VolumeRecord, now: int) -> Plan:
-        usable = catalogue.backups(self._repository)
+        kind = self._contents.kind
+        usable = catalogue.backups(
+            self._repository, lambda backup: backup.head.get("content") == kind
+        )
         while True:
             chosen = plan(
                 usable,
@@ -171,21 +217,29 @@ class _VolumeBackup:
             if parent.packs.keys() & lease.doomed:
                 # Garbage collection may delete them at any time, unless it sees the parent first.
                 parent = None
-        writer = BackupWriter(
-            self._repository,
-            backup_id,
-            device,
-            parent=parent,
-            hints=Hints(zeros=device.holes()),
-            threads=settings.workers,
-            compression_level=settings.compression_level,
-            progress=self._progress,
-        )
         head = self._head(backup_id, record, frozen_at, plan)
-        amounts = writer.run(head, before_commit=lease.confirm)
+
+        def complete() -> None:
+            head.update(self._contents.facts())
+            lease.confirm()
+
+        self._progress.enter("look")
+        with self._contents.laid_out(self._repository, parent) as laid:
+            writer = BackupWriter(
+                self._repository,
+                backup_id,
+                laid.device,
+                parent=parent,
+                hints=laid.hints,
+                threads=settings.workers,
+                compression_level=settings.compression_level,
+                progress=self._progress,
+            )
+            amounts = writer.run(head, before_commit=complete)
         name = form.manifest_name(backup_id)
         lease.prove_commit(lambda: self._repository.store.delete(name))
         self._tell_stored(backup_id, frozen_at, plan, amounts)
+        self._tell_unread()
 
     def _head(self, backup_id: bytes, record: VolumeRecord, frozen_at: int, plan: Plan) -> Head:
         return {
@@ -196,7 +250,7 @@ class _VolumeBackup:
             "level": plan.level,
             "parent": plan.parent.id if plan.parent else None,
             "mode": "hot",
-            "content": "blocks",
+            "content": self._contents.kind,
             "agent": f"freezer-osbrick {_version()}",
             "volume": record.to_dict(),
         }
@@ -218,6 +272,16 @@ class _VolumeBackup:
         report.bytes_reused = amounts.reused
         report.bytes_new = amounts.new
         report.bytes_stored = amounts.stored
+
+    def _tell_unread(self) -> None:
+        self._report.content = self._contents.kind
+        self._report.notes += self._contents.notes
+        unread = self._contents.unread()
+        for one in unread:
+            LOG.warning("Volume %s: %r: %s.", self._report.volume_id, one.path, one.reason)
+        if unread:
+            self._report.state = reports.PARTIAL
+            self._report.reason = contents.told(unread)
 
 
 def _version() -> str:

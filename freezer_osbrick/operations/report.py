@@ -17,13 +17,14 @@ LOG = log.getLogger(__name__)
 
 SUCCESS = "success"
 ERROR = "error"
+PARTIAL = "partial"  # done, but for files that the report names
 
 
 @dataclasses.dataclass
 class VolumeReport:
     """One volume of a run. Fields that do not apply are None.
 
-    :param state: ``success`` or ``error``; then ``reason`` is one sentence.
+    :param state: ``success``; ``partial`` or ``error``, and then ``reason`` is one sentence.
     :param time_stamp: of the backup, in seconds since the epoch.
     :param bytes_read: from the volume (backup) or from the repository (restore).
     :param bytes_zero: of the volume, that are zeros.
@@ -34,6 +35,7 @@ class VolumeReport:
     :param target: of a restore: ``clone`` of the existing volume, or ``new``.
     :param verified: the restored volume was read back and compared.
     :param removed_volume_id: the volume that the restored one replaces, and that was deleted.
+    :param content: of the backup: ``blocks`` or ``files``.
     :param notes: what else its owner should know, a sentence each.
     """
 
@@ -58,6 +60,7 @@ class VolumeReport:
     target: str | None = None
     verified: bool | None = None
     removed_volume_id: str | None = None
+    content: str | None = None
     notes: list[str] = dataclasses.field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 
 from oslo_log import log
 
@@ -11,10 +12,11 @@ from freezer_osbrick import errors
 from freezer_osbrick.cloud import volumes
 from freezer_osbrick.cloud.ledger import Run
 from freezer_osbrick.cloud.volumes import VolumeRecord
+from freezer_osbrick.operations import file_restore, targets
 from freezer_osbrick.operations import report as reports
-from freezer_osbrick.operations import targets
 from freezer_osbrick.operations.attach import attached
 from freezer_osbrick.operations.catalogue import matching
+from freezer_osbrick.operations.contents import FILES, content_of
 from freezer_osbrick.operations.context import Context
 from freezer_osbrick.operations.report import RunReport, VolumeReport
 from freezer_osbrick.operations.targets import Target, TargetRequest
@@ -37,6 +39,8 @@ class RestoreRequest(TargetRequest):
     :param volume_ids: of each the newest fitting backup is restored.
     :param backup_id: this backup (or its first characters) instead.
     :param before: only backups made then (seconds since the epoch) or earlier.
+    :param to_folder: restore files into this folder of this host and into no volume; those of
+        several volumes into folders in it that have the volumes' ids.
     :param verify: read every restored volume back, after it was detached, and compare it.
     :param recreate_vol_on_error: a restore that fails on its volume is tried again with a new one;
         the broken one is removed.
@@ -49,6 +53,7 @@ class RestoreRequest(TargetRequest):
     backup_name: str | None = None
     hostname: str | None = None
     before: int | None = None
+    to_folder: str | None = None
     verify: bool = False
     recreate_vol_on_error: bool = False
     remove_old_vol: bool = False
@@ -66,6 +71,7 @@ def restore(
     :raises errors.OsbrickError: nothing was started. What happens to single volumes is in the
         report.
     """
+    _check(request)
     repository = context.open_repository(url)
     chosen = _choose(repository, request)
 
@@ -76,6 +82,25 @@ def restore(
         _VolumeRestore(context, repository, request, backup, volume, progress).run()
 
     return reports.each(request.volume_ids or tuple(chosen), one)
+
+
+def _check(request: RestoreRequest) -> None:
+    """:raises errors.BadRequest: the request contradicts itself."""
+    volume_wanted = {
+        "--volume-type": request.volume_type,
+        "--availability-zone": request.availability_zone,
+        "--new-name": request.new_name,
+        "--size": request.size_gib,
+        "--meta-override": request.meta_override,
+        "--verify": request.verify,
+        "--recreate-vol-on-error": request.recreate_vol_on_error,
+        "--remove-old-vol": request.remove_old_vol,
+    }
+    given = [option for option, value in volume_wanted.items() if value]
+    if request.to_folder and given:
+        raise errors.BadRequest(
+            f"--to-folder makes no volume: {' and '.join(given)} would mean nothing beside it."
+        )
 
 
 def _choose(repository: Repository, request: RestoreRequest) -> dict[str, Backup]:
@@ -116,8 +141,11 @@ class _VolumeRestore:
         record = VolumeRecord.from_dict(self._backup.head["volume"])
         self._tell(record)
         manifest = Manifest(self._repository, bytes.fromhex(self._backup.id))
+        if self._request.to_folder:
+            self._restore_to_folder(manifest, self._request.to_folder)
+            return
         existing = self._existing(record.id)
-        target = targets.choose(record, existing, self._request, manifest.size)
+        target = targets.choose(record, existing, self._request, _size_of_volume(manifest))
         try:
             self._restore(manifest, target)
         except targets.OF_THE_VOLUME as error:
@@ -126,6 +154,19 @@ class _VolumeRestore:
             self._restore_anew(manifest, record, error)
         if existing is not None:
             self._settle(record, existing)
+
+    def _restore_to_folder(self, manifest: Manifest, folder: str) -> None:
+        if content_of(manifest.head) != FILES:
+            raise errors.BadRequest(
+                f"Backup {self._backup.id} holds blocks and not files: restore it to a volume, or "
+                "take single files out of it with 'freezer-osbrick files restore'."
+            )
+        if len(self._request.volume_ids) > 1:
+            folder = os.path.join(folder, self._backup.volume_id)
+        with Lease(self._repository, "restore", needed=False):
+            file_restore.into_folder(
+                self._repository, manifest, folder, report=self._report, progress=self._progress
+            )
 
     def _existing(self, volume_id: str) -> VolumeRecord | None:
         try:
@@ -150,7 +191,7 @@ class _VolumeRestore:
         """Once more, into a volume that has nothing to do with the one that failed."""
         LOG.warning("Volume %s: %s Trying again with a new volume.", record.id, first)
         try:
-            target = targets.choose(record, None, self._request, manifest.size)
+            target = targets.choose(record, None, self._request, _size_of_volume(manifest))
             self._restore(manifest, target)
         except errors.OsbrickError as error:
             errors.annotate(error, f"That was tried because of this: {first}")
@@ -163,6 +204,17 @@ class _VolumeRestore:
         with attached(
             context.cloud, context.host, run, volume_id, size_gib=target.size_gib, writable=True
         ) as device:
+            if content_of(manifest.head) == FILES:
+                file_restore.into_volume(
+                    self._repository,
+                    manifest,
+                    device,
+                    existing=target.compare,
+                    report=report,
+                    progress=self._progress,
+                )
+                self._progress.enter("detach")
+                return
             amounts = RestoreReader(
                 self._repository,
                 manifest,
@@ -185,14 +237,17 @@ class _VolumeRestore:
         with attached(
             context.cloud, context.host, run, volume_id, size_gib=target.size_gib, writable=False
         ) as device:
-            ReadBack(
-                self._repository,
-                manifest,
-                device,
-                zeros_beyond=not target.compare,
-                threads=context.conf.osbrick.workers,
-                progress=self._progress,
-            ).run()
+            if content_of(manifest.head) == FILES:
+                file_restore.prove(self._repository, manifest, device, self._progress)
+            else:
+                ReadBack(
+                    self._repository,
+                    manifest,
+                    device,
+                    zeros_beyond=not target.compare,
+                    threads=context.conf.osbrick.workers,
+                    progress=self._progress,
+                ).run()
             self._progress.enter("detach")
         self._report.verified = True
 
@@ -222,3 +277,10 @@ class _VolumeRestore:
         report.backup_id = self._backup.id
         report.level = self._backup.level
         report.time_stamp = self._backup.time
+
+
+def _size_of_volume(manifest: Manifest) -> int:
+    """Bytes of the volume that was backed up."""
+    if content_of(manifest.head) == FILES:
+        return int(manifest.head["volume"]["size_gib"]) << 30
+    return manifest.size

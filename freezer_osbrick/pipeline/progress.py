@@ -16,8 +16,8 @@ _INTERVAL = 0.25
 class ProgressEvent:
     """One report.
 
-    :param phase: ``snapshot``, ``attach``, ``read``, ``write``, ``verify``, ``commit``
-        or ``detach``.
+    :param phase: ``snapshot``, ``attach``, ``look`` (for what there is to read), ``read``,
+        ``write``, ``verify``, ``commit`` or ``detach``.
     :param done_bytes: of the volume, in this phase.
     :param total_bytes: of the volume.
     :param stored_bytes: put into the store so far.

@@ -127,6 +127,10 @@ class Running:
         finally:
             self._process.send_signal(signal.SIGCONT)
 
+    def send(self, number: int) -> None:
+        """Send it a signal."""
+        self._process.send_signal(number)
+
     def kill_when(self, condition: Callable[[], object]) -> None:
         self.until(condition)
         self._process.kill()

@@ -45,7 +45,17 @@ def by(request: pytest.FixtureRequest, agent: Agent) -> Any:
 
 
 def test_settings_reach_a_backup_in_each_way(by: Any) -> None:
-    run = by({**BACKUP, "hostname": "web1", "incremental": True, "max_level": 7})
+    run = by(
+        {
+            **BACKUP,
+            "hostname": "web1",
+            "incremental": True,
+            "max_level": 7,
+            "content": "files",
+            "exclude": "*.log,/tmp/",
+            "fallback_to_blocks": True,
+        }
+    )
     assert run.status == 0, run.stderr
     assert run.call("backup") == {
         "verb": "backup",
@@ -55,6 +65,9 @@ def test_settings_reach_a_backup_in_each_way(by: Any) -> None:
         "backup_name": "nightly",
         "hostname": "web1",
         "incremental": True,
+        "content": "files",
+        "exclude": ["*.log", "/tmp/"],
+        "fallback_to_blocks": True,
         "max_level": 7,
         "always_level": None,
         "restart_always_level": None,
@@ -91,12 +104,26 @@ def test_settings_reach_a_restore_in_each_way(by: Any) -> None:
         "volume_type": "fast",
         "availability_zone": "zone 2",
         "new_name": "100 % new",
+        "to_folder": None,
         "size_gib": 20,
         "meta_override": True,
         "verify": True,
         "recreate_vol_on_error": True,
         "remove_old_vol": True,
     }
+
+
+def test_files_are_left_out_of_backups_of_files(by: Any) -> None:
+    call = by({**BACKUP, "content": "files"}).call("backup")
+    assert (call["content"], call["exclude"], call["fallback_to_blocks"]) == ("files", [], False)
+    run = by({**BACKUP, "exclude": "*.log"})
+    assert run.status == 1
+    assert run.error == "--exclude and --fallback-to-blocks need --content files."
+
+
+def test_files_are_restored_to_a_folder(by: Any) -> None:
+    call = by({**BACKUP, "action": "restore", "to_folder": "/srv/files"}).call("restore")
+    assert call["to_folder"] == "/srv/files"
 
 
 def test_what_a_restore_may_do_is_asked_for(by: Any) -> None:
@@ -392,8 +419,8 @@ def test_a_relative_container_is_refused(agent: Agent) -> None:
 
 
 def test_options_without_a_meaning_are_named(agent: Agent) -> None:
-    log = agent(job={**BACKUP, "exclude": "*.log", "timeout": 5, "snapshot": ""}).log
-    assert "Engine osbrick does not use --exclude, --timeout." in log
+    log = agent(job={**BACKUP, "path_to_backup": "/x", "timeout": 5, "snapshot": ""}).log
+    assert "Engine osbrick does not use --path-to-backup, --timeout." in log
 
 
 def test_the_folder_is_left_to_the_engine(agent: Agent, tmp_path: pathlib.Path) -> None:

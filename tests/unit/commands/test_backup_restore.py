@@ -24,12 +24,14 @@ def test_backup_asks_for_what_was_named(run, operations) -> None:
     assert request.volume_ids == (VOLUME,)
     assert request.hostname == socket.gethostname()
     assert (request.incremental, request.max_level, request.always_level) == (False, None, None)
+    assert (request.content, request.exclude, request.fallback_to_blocks) == ("blocks", (), False)
 
 
 def test_backup_takes_every_option(run, operations) -> None:
     operations.answers["backup"] = run_report(volume_report())
     line = (
         f"backup {VOLUME} --single-volume-id {OTHER_VOLUME} --single-volume-id {VOLUME}"
+        " --content files --exclude *.log --exclude /tmp/ --fallback-to-blocks"
         " --incremental --backup-name nightly --hostname node1 --max-level 6 --always-level 3"
         " --restart-always-level 7.5 --repository /srv/backups"
     )
@@ -39,6 +41,8 @@ def test_backup_takes_every_option(run, operations) -> None:
     assert request.volume_ids == (VOLUME, OTHER_VOLUME)
     assert (request.backup_name, request.hostname) == ("nightly", "node1")
     assert request.incremental is True
+    assert (request.content, request.exclude) == ("files", ("*.log", "/tmp/"))
+    assert request.fallback_to_blocks is True
     levels = (request.max_level, request.always_level, request.restart_always_level)
     assert levels == (6, 3, 7.5)
 

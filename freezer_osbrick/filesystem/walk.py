@@ -1,0 +1,448 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every name of a mounted file system, and where the content of each file is to lie.
+
+What has the inode, size, mtime and ctime that the parent knows is not looked at any further.
+"""
+
+from __future__ import annotations
+
+import array
+import dataclasses
+import errno
+import os
+import stat
+import tempfile
+from collections.abc import Callable
+
+from freezer_osbrick import errors
+from freezer_osbrick.filesystem import space as spaces
+from freezer_osbrick.filesystem import tree as trees
+from freezer_osbrick.filesystem.previous import Previous
+from freezer_osbrick.filesystem.space import Space
+from freezer_osbrick.filesystem.subvolumes import TOP, is_read_only, subvolume_of
+from freezer_osbrick.filesystem.syscalls import open_beneath
+from freezer_osbrick.filesystem.tree import FIXED, KINDS, Entry, Extent, Kind
+
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_FLUSHED = 1 << 20
+# xfs shows ACLs twice: as everybody does, and as it stores them.
+_ACL_OF_XFS = "trusted.SGI_ACL_"
+_PATHS_KEPT = 20000
+_NO_XATTRS = {errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENODATA}
+
+Excluded = Callable[[bytes, bool], bool]
+"""Whether a path, of a folder or not, is to be left out."""
+
+Report = Callable[[int | None, bytes, str], None]
+"""Told of what could not be read: number of the entry, path, reason."""
+
+
+@dataclasses.dataclass
+class Content:
+    """Where the content of the files lies: piece by piece, in four columns.
+
+    :ivar places, starts, lengths: as of :class:`tree.Extent`.
+    :ivar owners: numbers of entries.
+    :ivar dirty: ``(place, length)`` of what the parent may not have, or has and we have not.
+    """
+
+    places: array.array[int] = dataclasses.field(default_factory=lambda: array.array("Q"))
+    starts: array.array[int] = dataclasses.field(default_factory=lambda: array.array("Q"))
+    lengths: array.array[int] = dataclasses.field(default_factory=lambda: array.array("Q"))
+    owners: array.array[int] = dataclasses.field(default_factory=lambda: array.array("L"))
+    dirty: list[tuple[int, int]] = dataclasses.field(default_factory=list)
+
+    def add(self, number: int, start: int, place: int, length: int) -> None:
+        self.places.append(place)
+        self.starts.append(start)
+        self.lengths.append(length)
+        self.owners.append(number)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Found:
+    """A file as the walk found it."""
+
+    number: int
+    path: bytes
+    inode: int
+    size: int
+    mtime: int
+    ctime: int
+
+    def is_same(self, status: os.stat_result) -> bool:
+        """Whether it still is the same file, and was not written to."""
+        now = status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+        return now == (self.inode, self.size, self.mtime, self.ctime)
+
+
+class Walk:
+    """One walk over one file system.
+
+    :ivar content: where the content lies.
+    :ivar count: of entries.
+    :ivar newest: the latest ctime that was met, in nanoseconds.
+    :ivar file: holds the records; its owner closes it.
+    """
+
+    def __init__(
+        self,
+        root: int,
+        previous: Previous,
+        space: Space,
+        *,
+        excluded: Excluded,
+        report: Report,
+        step: Callable[[int], object] = lambda _: None,
+    ) -> None:
+        """:param root: descriptor of the root folder.
+        :param step: called now and then with the number of entries so far; may raise to end it."""
+        self.content = Content()
+        self.count = 0
+        self.newest = 0
+        self.file = tempfile.TemporaryFile(prefix="freezer-osbrick-")  # noqa: SIM115
+        self.length = 0
+        self._root = root
+        self._previous = previous
+        self._space = space
+        self._excluded = excluded
+        self._report = report
+        self._step = step
+        self._offsets: array.array[int] = array.array("Q")
+        self._pending: list[bytes] = []
+        self._pending_size = 0
+        self._paths: dict[int, bytes] = {}  # of folders, by number
+        self._first_names: dict[int, int] = {}  # numbers by inode, where it has several names
+
+    def run(self) -> None:
+        """Walk.
+
+        :raises errors.DeviceError: the root cannot be read.
+        """
+        status = os.fstat(self._root)
+        subvolume = subvolume_of(self._root, status)
+        top = self._add(b"", 0, b"/proc/self/fd/%d/." % self._root, status, subvolume)
+        inner = [(top, b"", subvolume, status.st_dev)]
+        while inner:
+            number, path, subvolume, device = inner.pop()
+            inner += reversed(self._folder(number, path, subvolume, device))
+            self._step(self.count)
+        self.content.dirty += self._previous.left()
+        self._flush()
+
+    def found(self, number: int) -> Found:
+        """What the walk found of a file, by its number."""
+        name, fields = self._start_of(number)
+        path = self._path_of(fields[4])
+        return Found(
+            number, path + b"/" + name if path else name, *(fields[8], fields[10], *fields[11:13])
+        )
+
+    def _path_of(self, folder: int) -> bytes:
+        if not folder:
+            return b""
+        known = self._paths.get(folder)
+        if known is None:
+            name, fields = self._start_of(folder)
+            above = self._path_of(fields[4])
+            known = above + b"/" + name if above else name
+            if len(self._paths) >= _PATHS_KEPT:
+                self._paths.clear()
+            self._paths[folder] = known
+        return known
+
+    def _start_of(self, number: int) -> tuple[bytes, tuple[int, ...]]:
+        start = os.pread(self.file.fileno(), FIXED.size + 255, self._offsets[number])
+        fields = FIXED.unpack_from(start)
+        return start[FIXED.size : FIXED.size + fields[14]], fields
+
+    # -- one folder --------------------------------------------------------------------------------
+
+    def _folder(
+        self, number: int, path: bytes, subvolume: int, device: int
+    ) -> list[tuple[int, bytes, int, int]]:
+        """Add what is in a folder; returns the folders in it."""
+        try:
+            descriptor = open_beneath(self._root, path, _FOLDER)
+        except OSError as error:
+            self._fail(number, path, error)
+            return []
+        try:
+            with os.scandir(descriptor) as listing:
+                names = sorted((os.fsencode(item.name), item) for item in listing)
+            below = []
+            here = b"/proc/self/fd/%d/" % descriptor
+            for name, item in names:
+                own = path + b"/" + name if path else name
+                if self._excluded(own, item.is_dir(follow_symlinks=False)):
+                    continue
+                try:
+                    status = item.stat(follow_symlinks=False)
+                    inside = subvolume
+                    if status.st_dev != device:
+                        inside = _subvolume_at(descriptor, name, status)
+                    added = self._add(name, number, here + name, status, inside, own)
+                except OSError as error:
+                    self._fail(None, own, error)
+                    continue
+                if stat.S_ISDIR(status.st_mode):
+                    below.append((added, own, inside, status.st_dev))
+            return below
+        except OSError as error:
+            self._fail(number, path, error)
+            return []
+        finally:
+            os.close(descriptor)
+
+    def _fail(self, number: int | None, path: bytes, error: OSError) -> None:
+        if number == 0:
+            raise errors.DeviceError(
+                f"The root of the file system cannot be read: {error.strerror}."
+            ) from error
+        self._report(number, path, str(error.strerror))
+
+    # -- one entry ---------------------------------------------------------------------------------
+
+    def _add(
+        self,
+        name: bytes,
+        parent: int,
+        where: bytes,
+        status: os.stat_result,
+        subvolume: int,
+        path: bytes = b"",
+    ) -> int:
+        """Add an entry; returns its number.
+
+        :param where: a path to it for this process.
+        """
+        self.newest = max(self.newest, status.st_ctime_ns)
+        kind = KINDS[stat.S_IFMT(status.st_mode)]
+        key = subvolume << 64 | status.st_ino
+        several = status.st_nlink > 1 and kind is not Kind.FOLDER
+        if several and key in self._first_names:
+            entry = self._entry(name, parent, kind, status, subvolume)
+            return self._put(
+                dataclasses.replace(entry, link=self._first_names[key], size=0).encode()
+            )
+        known = self._previous.take(subvolume, status.st_ino)
+        record = None
+        if known:
+            record = self._unchanged(*known, name, parent, kind, status)
+        if record:
+            number = self._put(record)
+            self._keep(number, record)
+        else:
+            number = self._put_new(name, parent, where, kind, status, subvolume, known, path)
+        if several:
+            self._first_names[key] = number
+        return number
+
+    def _unchanged(
+        self,
+        record: bytes,
+        trusted: bool,
+        name: bytes,
+        parent: int,
+        kind: Kind,
+        status: os.stat_result,
+    ) -> bytes | None:
+        """The parent's record with what may differ brought up to date; None if more differs."""
+        fields = FIXED.unpack_from(record)
+        if (
+            fields[12] != status.st_ctime_ns
+            or fields[11] != status.st_mtime_ns
+            or fields[1] != kind
+            or not trusted
+            or (kind is Kind.FILE and fields[10] != status.st_size)
+            or (kind is Kind.FILE and fields[12] == self._previous.newest)
+            or record[FIXED.size : FIXED.size + fields[14]] != name
+        ):
+            return None
+        if fields[4] == parent and fields[13] == status.st_atime_ns:
+            return record
+        head = FIXED.pack(*fields[:4], parent, *fields[5:13], status.st_atime_ns, *fields[14:])
+        return head + record[FIXED.size :]
+
+    def _keep(self, number: int, record: bytes) -> None:
+        if record[4] != Kind.FILE:
+            return
+        for extent in trees.extents(record):
+            self.content.add(number, *extent)
+
+    def _put_new(
+        self,
+        name: bytes,
+        parent: int,
+        where: bytes,
+        kind: Kind,
+        status: os.stat_result,
+        subvolume: int,
+        known: tuple[bytes, bool] | None,
+        path: bytes,
+    ) -> int:
+        entry = self._entry(name, parent, kind, status, subvolume)
+        before: tuple[Extent, ...] = ()
+        if known:
+            self.content.dirty += [(place, length) for _, place, length in trees.extents(known[0])]
+            if known[0][4] == Kind.FILE:
+                before = trees.decode(known[0], 0).extents
+        facts: dict[str, object] = {"xattrs": self._xattrs(where, path)}
+        if entry.flags & trees.SUBVOLUME and _is_read_only(where):
+            facts["flags"] = entry.flags | trees.READ_ONLY
+        if kind is Kind.SYMLINK:
+            facts["target"] = os.readlink(where)
+        elif kind is Kind.FILE and status.st_size:
+            sparse = status.st_blocks * 512 < status.st_size
+            ranges = _data(where, status.st_size) if sparse else [(0, status.st_size)]
+            placed = _placed(ranges, before, status.st_size, self._space)
+            facts["extents"] = placed
+            facts["flags"] = entry.flags | (trees.SPARSE if sparse else 0)
+            number = self._put(dataclasses.replace(entry, **facts).encode())  # type: ignore[arg-type]
+            for extent in placed:
+                self.content.add(number, extent.start, extent.place, extent.length)
+                self.content.dirty.append((extent.place, extent.length))
+            return number
+        return self._put(dataclasses.replace(entry, **facts).encode())  # type: ignore[arg-type]
+
+    @staticmethod
+    def _entry(
+        name: bytes, parent: int, kind: Kind, status: os.stat_result, subvolume: int
+    ) -> Entry:
+        size = status.st_size if kind is Kind.FILE else 0
+        if kind in (Kind.CHARACTER_DEVICE, Kind.BLOCK_DEVICE):
+            size = os.major(status.st_rdev) << 32 | os.minor(status.st_rdev)
+        flags = trees.LINKED if status.st_nlink > 1 and kind is not Kind.FOLDER else 0
+        if subvolume and kind is Kind.FOLDER and status.st_ino == TOP:
+            flags |= trees.SUBVOLUME
+        return Entry(
+            number=0,
+            parent=parent,
+            name=name,
+            kind=kind,
+            mode=stat.S_IMODE(status.st_mode),
+            uid=status.st_uid,
+            gid=status.st_gid,
+            inode=status.st_ino,
+            subvolume=subvolume,
+            size=size,
+            mtime=status.st_mtime_ns,
+            ctime=status.st_ctime_ns,
+            atime=status.st_atime_ns,
+            flags=flags,
+        )
+
+    def _xattrs(self, where: bytes, path: bytes) -> tuple[tuple[bytes, bytes], ...]:
+        found = []
+        try:
+            for name in sorted(os.listxattr(where, follow_symlinks=False)):
+                if name.startswith(_ACL_OF_XFS):
+                    continue
+                try:
+                    value = os.getxattr(where, name, follow_symlinks=False)
+                except OSError as error:
+                    if error.errno in _NO_XATTRS:
+                        continue  # a name that only the kernel uses
+                    self._report(None, path, f"its attribute {name}: {error.strerror}")
+                    continue
+                found.append((os.fsencode(name), value))
+        except OSError as error:
+            if error.errno not in _NO_XATTRS:
+                raise
+        return tuple(found)
+
+    def _put(self, record: bytes) -> int:
+        number = self.count
+        self._offsets.append(self.length)
+        self.count += 1
+        self.length += len(record)
+        self._pending.append(record)
+        self._pending_size += len(record)
+        if self._pending_size > _FLUSHED:
+            self._flush()
+        return number
+
+    def _flush(self) -> None:
+        self.file.write(b"".join(self._pending))
+        self.file.flush()
+        self._pending, self._pending_size = [], 0
+
+
+def _subvolume_at(folder: int, name: bytes, status: os.stat_result) -> int:
+    descriptor = os.open(name, _FOLDER, dir_fd=folder)
+    try:
+        return subvolume_of(descriptor, status)
+    finally:
+        os.close(descriptor)
+
+
+def _is_read_only(where: bytes) -> bool:
+    descriptor = os.open(where, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        return is_read_only(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _data(where: bytes, size: int) -> list[tuple[int, int]]:
+    """``(start, end)`` of what is not hole in a file, rounded to blocks."""
+    found: list[tuple[int, int]] = []
+    descriptor = os.open(where, _FILE)
+    try:
+        end = 0
+        while end < size:
+            try:
+                start = os.lseek(descriptor, end, os.SEEK_DATA)
+            except OSError as error:
+                if error.errno == errno.ENXIO:  # nothing but a hole follows
+                    break
+                if error.errno == errno.EINVAL:  # it cannot tell
+                    return [(0, size)]
+                raise
+            end = os.lseek(descriptor, start, os.SEEK_HOLE)
+            first = start // spaces.BLOCK * spaces.BLOCK
+            last = min(-(-end // spaces.BLOCK) * spaces.BLOCK, size)
+            if found and first <= found[-1][1]:
+                first = found.pop()[0]
+            found.append((first, last))
+    finally:
+        os.close(descriptor)
+    return found
+
+
+def _placed(
+    ranges: list[tuple[int, int]], before: tuple[Extent, ...], size: int, space: Space
+) -> tuple[Extent, ...]:
+    """The content of a file: where the parent has it, where it has, and the rest in new places."""
+    if size < spaces.BLOCK and (len(before) > 1 or before and size > _room(before[0])):
+        before = ()  # a small file that has outgrown its place moves as a whole
+    kept: list[Extent] = []
+    for index, extent in enumerate(before):
+        end = extent.start + _room(extent)
+        following = before[index + 1].start if index + 1 < len(before) else size
+        end = min(end, max(following, extent.start + extent.length), size)
+        wanted = any(start < end and extent.start < stop for start, stop in ranges)
+        if extent.start < end and wanted:
+            kept.append(Extent(extent.start, extent.place, end - extent.start))
+    new: list[Extent] = []
+    covered = [*kept, Extent(size, 0, 0)]
+    for start, stop in ranges:
+        position = start
+        for extent in covered:
+            if position < min(extent.start, stop):
+                new += _new(position, min(extent.start, stop), space)
+            position = max(position, extent.start + extent.length)
+    return tuple(sorted([*kept, *new], key=lambda one: one.start))
+
+
+def _new(start: int, end: int, space: Space) -> list[Extent]:
+    found = []
+    for place, length in space.place(end - start):
+        found.append(Extent(start, place, length))
+        start += length
+    return found
+
+
+def _room(extent: Extent) -> int:
+    return spaces.room(extent.place, extent.length)
