@@ -139,6 +139,22 @@ def mariadb(folder: pathlib.Path) -> Iterator[str]:
         server.wait()
 
 
+# -- Horizon ---------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def horizon(
+    cloud: EmbeddedCloud, folder: pathlib.Path, *, with_plugin: bool = True
+) -> Iterator[str]:
+    """A running Horizon with freezer-web-ui; its address."""
+    with SERVICES.server(
+        HERE / "services" / "horizon_server.py",
+        *(str(folder), cloud.state.auth_url, *([] if with_plugin else ["--without-plugin"])),
+        log=folder / "horizon.out",
+    ) as told:
+        yield f"http://127.0.0.1:{told['port']}"
+
+
 # -- freezer-scheduler -----------------------------------------------------------------------------
 
 

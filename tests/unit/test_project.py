@@ -20,6 +20,8 @@ PACKAGE = ROOT / "freezer_osbrick"
 
 FOR_THE_BUILD = {"pbr"}
 FOUND_ON_THE_HOST = {"rados", "rbd"}
+# The extra "dashboard", which no environment of these tests has: Horizon lies in one of its own.
+FOUND_IN_HORIZON = {"django", "freezer_ui", "freezerclient", "horizon", "openstack_dashboard"}
 
 
 def tracked_files() -> list[pathlib.Path]:
@@ -40,7 +42,8 @@ def in_extras() -> dict[str, set[str]]:
     """The same of what is required for one purpose only."""
     setup = configparser.ConfigParser(interpolation=None)
     setup.read(ROOT / "setup.cfg")
-    return with_modules([line for lines in setup["extras"].values() for line in lines.split()])
+    extras = {name: lines for name, lines in setup["extras"].items() if name != "dashboard"}
+    return with_modules([line for lines in extras.values() for line in lines.split()])
 
 
 def with_modules(requirements: list[str]) -> dict[str, set[str]]:
@@ -89,7 +92,8 @@ def test_imports_go_one_way() -> None:
 
 def test_what_is_imported_is_required() -> None:
     provided = [*required().values(), *in_extras().values()]
-    assert imported() - FOUND_ON_THE_HOST - set().union(*provided) == set()
+    elsewhere = FOUND_ON_THE_HOST | FOUND_IN_HORIZON
+    assert imported() - elsewhere - set().union(*provided) == set()
 
 
 def test_what_is_required_is_imported() -> None:

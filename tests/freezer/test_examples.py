@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The jobs in ``etc/jobs``: each is run, with what is written in capitals filled in."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+from typing import Any
+
+import pytest
+
+from tests.environments import CHECKOUT
+from tests.freezer.client import Person
+from tests.functional.backup_host import MIB, BackupHost, data_of, date_of
+
+pytestmark = pytest.mark.usefixtures("scheduler")
+FOLDER = CHECKOUT / "etc" / "jobs"
+EXAMPLES = sorted(path.name for path in FOLDER.glob("*.json"))
+
+
+@pytest.fixture(scope="module")
+def volume_id(host: BackupHost) -> str:
+    volume_id = host.bench.volume(1, name="data").id
+    host.write(volume_id, 10 * MIB, data_of(1, 4 * MIB))
+    return volume_id
+
+
+def run(host: BackupHost, person: Person, name: str, **filled: Any) -> str:
+    """Start the job at once, with this host's repository; its result."""
+    job = json.loads((FOLDER / name).read_text())
+    job["client_id"] = person.client_id()
+    job["job_schedule"] = {}
+    for entry in job["job_actions"]:
+        entry["max_retries"] = 0
+        entry["freezer_action"].update(
+            {"storage": "local", "container": str(host.repository), **filled}
+        )
+    job_id = person.api.jobs.create(job)
+    person.api.jobs.start_job(job_id)
+    return person.result(job_id)
+
+
+def test_one_volume_its_restore_and_the_removal_of_old_backups(
+    host: BackupHost, person: Person, volume_id: str
+) -> None:
+    for level in (0, 1):
+        result = run(host, person, "nightly-volume.json", single_volume_id=volume_id)
+        assert result == "success"
+        assert [backup["level"] for backup in host.listed()] == list(range(level + 1))
+    first = host.listed()[0]
+    before = volumes_of(host)
+    moment = date_of(first["time_stamp"])
+    filled = {"single_volume_id": volume_id, "restore_from_date": moment}
+    assert run(host, person, "restore.json", **filled) == "success"
+    (restored,) = volumes_of(host) - before
+    host.bench.users_own(restored)
+    assert host.digest(restored) == host.digest(volume_id)
+    assert run(host, person, "remove-old.json") == "success"
+    assert len(host.listed()) == 2  # none is 30 days old
+    assert run(host, person, "remove-old.json", remove_older_than=0) == "success"
+    assert len(host.listed()) == 1
+    assert host.leftovers() == {}
+
+
+def volumes_of(host: BackupHost) -> set[str]:
+    listed = host.bench.embedded.cinder("GET", "/volumes")["volumes"]
+    return {volume["id"] for volume in listed}
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_an_example_is_complete(name: str) -> None:
+    """As freezer-api wants it, and named in the folder's README."""
+    job = json.loads((FOLDER / name).read_text())
+    assert set(job) == {"client_id", "description", "job_schedule", "job_actions"}
+    for entry in job["job_actions"]:
+        action = entry["freezer_action"]
+        assert (action["engine_name"], action["mode"]) == ("osbrick", "cinder")
+        assert {"action", "storage", "container", "backup_name"} <= set(action)
+    assert f"``{name}``" in pathlib.Path(FOLDER / "README.rst").read_text()
