@@ -86,6 +86,7 @@ class OsbrickEngine(freezer_engine.BackupEngine):
             content=run.content,
             exclude=excluded(run),
             fallback_to_blocks=bool(run.fallback_to_blocks),
+            cold=bool(run.cold),
             max_level=int(max_level) if max_level else None,
             always_level=int(always_level) if always_level else None,
             restart_always_level=float(restart_always_level) if restart_always_level else None,
@@ -144,6 +145,7 @@ class OsbrickEngine(freezer_engine.BackupEngine):
             new_name=run.new_name,
             size_gib=run.size,
             meta_override=run.meta_override,
+            in_place=run.in_place,
             verify=run.verify,
             recreate_vol_on_error=run.recreate_vol_on_error,
             remove_old_vol=run.remove_old_vol,
@@ -276,6 +278,11 @@ def clean_up(context: operations_context.Context) -> None:
         return
     for item in report.removed:
         LOG.info("%s %s, which the dead run %s left, is removed.", item.kind, item.id, item.run)
+    for item in report.returned:
+        LOG.warning(
+            "Volume %s, which the dead run %s worked on, is given back: %s",
+            *(item.id, item.run, item.reason),
+        )
     for item in report.failed:
         LOG.warning(
             "%s %s, which the dead run %s left, could not be removed: %s",

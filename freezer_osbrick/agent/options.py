@@ -102,6 +102,12 @@ OPTIONS = [
         help="Engine osbrick: id of the Cinder volume to back up or restore. --cinderbrick-vol-id "
         "and --cinder-vol-id mean the same.",
     ),
+    cfg.BoolOpt(
+        "cold",
+        default=False,
+        help="Engine osbrick, backup: detach the volume from its server, back the volume itself "
+        "up, and attach it again.",
+    ),
     cfg.StrOpt(
         "volume-type",
         dest="volume_type",
@@ -144,6 +150,13 @@ OPTIONS = [
         min=1,
         help="Engine osbrick, restore: the size of the restored volume in GiB, not less than the "
         "one in the backup.",
+    ),
+    cfg.BoolOpt(
+        "in-place",
+        dest="in_place",
+        default=False,
+        help="Engine osbrick, restore: write to the existing volume itself, which nothing may be "
+        "attached to.",
     ),
     cfg.BoolOpt(
         "meta-override",

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from freezer_osbrick import errors
+from freezer_osbrick.cloud import journal
 from freezer_osbrick.cloud.clients import Cloud
 from freezer_osbrick.cloud.ledger import Run
 
@@ -16,14 +17,23 @@ _STORAGE_FAILED = re.compile(r"Unable to update (the )?attachment")
 
 
 def reserve(cloud: Cloud, run: Run, volume_id: str, *, writable: bool) -> str:
-    """Reserve a volume for us; returns the attachment's id."""
+    """Reserve a volume for us; returns the attachment's id.
+
+    :raises errors.CloudRefused: Cinder refuses, or a volume that was borrowed has another
+        attachment.
+    """
     project_id = cloud.project_id
+    is_borrowed = volume_id in run.outstanding.borrowed
+    if is_borrowed:
+        _refuse_others(cloud, volume_id, None)
     # No server is named: else Cinder asks Nova whether the attachment may be deleted. The mode is
     # sent by the client from microversion 3.54 on; below, and again, the connector carries it.
     run.record("attaching", volume_id=volume_id, project_id=project_id)
 
     def find() -> dict[str, Any] | None:
         found = of_volume(cloud, volume_id)
+        if is_borrowed:
+            found = [attachment for attachment in found if is_stray(attachment)]
         return {"id": found[0].id} if found else None
 
     try:
@@ -41,6 +51,14 @@ def reserve(cloud: Cloud, run: Run, volume_id: str, *, writable: bool) -> str:
         raise
     attachment_id = str(attachment["id"])
     run.record("attached", volume_id=volume_id, attachment_id=attachment_id, project_id=project_id)
+    if is_borrowed:
+        # Cinder lets several attach a volume that allows for it.
+        try:
+            _refuse_others(cloud, volume_id, attachment_id)
+        except errors.CloudRefused:
+            delete(cloud, volume_id, attachment_id)
+            run.record("detached", attachment_id=attachment_id)
+            raise
     return attachment_id
 
 
@@ -106,18 +124,45 @@ def clear(cloud: Cloud, run: Run, volume_id: str) -> None:
     :raises errors.Leftovers: the host holds the volume, or one could not be deleted.
     """
     outstanding = run.outstanding
-    known = [found for found in outstanding.attachments.values() if found.volume_id == volume_id]
-    if any(found.connection_info is not None for found in known):
+    recorded = known(run, volume_id)
+    if any(found.connection_info is not None for found in recorded):
         raise errors.Leftovers(
-            f"The volume {volume_id} could not be removed: this host still holds it."
+            f"The volume {volume_id} could not be let go of: this host still holds it."
+            if volume_id in outstanding.borrowed
+            else f"The volume {volume_id} could not be removed: this host still holds it."
         )
-    if not known and volume_id not in outstanding.attaching:
+    if not recorded and volume_id not in outstanding.attaching:
         return
     for attachment in of_volume(cloud, volume_id):
-        delete(cloud, volume_id, attachment.id)
-    for found in known:
+        # A volume of the user's may have been attached by others meanwhile.
+        if (
+            volume_id not in outstanding.borrowed
+            or attachment.id in outstanding.attachments
+            or is_stray(attachment)
+        ):
+            delete(cloud, volume_id, attachment.id)
+    for found in recorded:
         run.record("detached", attachment_id=found.id)
     run.record("unattached", volume_id=volume_id)
+
+
+def known(run: Run, volume_id: str) -> list[journal.Attachment]:
+    """The attachments of a volume that this run has, by its journal."""
+    recorded = run.outstanding.attachments.values()
+    return [attachment for attachment in recorded if attachment.volume_id == volume_id]
+
+
+def is_stray(attachment: Any) -> bool:
+    """Whether it is such as a request of ours makes that was never answered: for no server, and
+    nobody has connected."""
+    return attachment.instance is None and attachment.status == "reserved"
+
+
+def _refuse_others(cloud: Cloud, volume_id: str, ours: str | None) -> None:
+    others = [found for found in of_volume(cloud, volume_id) if found.id != ours]
+    if others:
+        users = ", ".join(str(other.instance or "another host") for other in others)
+        raise errors.CloudRefused(f"The volume {volume_id} is attached to somebody else: {users}.")
 
 
 def of_volume(cloud: Cloud, volume_id: str) -> list[Any]:

@@ -99,7 +99,7 @@ def _translated(what: str, function: Callable[..., T], *args: object, **kwargs: 
             what, error.code, _said(error), getattr(error, "retry_after", 0)
         ) from error
     except auth_exceptions.HttpError as error:
-        raise _by_status(what, error.http_status, _said(error), error.retry_after) from error
+        raise _by_status(what, error.http_status, _answered(error), error.retry_after) from error
     except (
         auth_exceptions.ConnectionError,
         auth_exceptions.RetriableConnectionFailure,
@@ -132,6 +132,18 @@ def _by_status(what: str, status: int, said: str, retry_after: object) -> errors
     if status >= 500 and status != 501:
         return errors.CloudUnavailable(message)
     return errors.CloudRefused(message)
+
+
+def _answered(error: auth_exceptions.HttpError) -> str:
+    """The service's own words; keystoneauth finds them in some forms of an answer only."""
+    if error.response is None:
+        return _said(error)
+    try:
+        (inner,) = error.response.json().values()
+        words = f"{inner['message']} (HTTP {error.http_status})"
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return _said(error)
+    return strutils.mask_password(" ".join(words.split()))
 
 
 def _said(error: Exception) -> str:

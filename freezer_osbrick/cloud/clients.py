@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from cinderclient import client as cinder_client
+from keystoneauth1 import adapter
 from keystoneauth1 import exceptions as auth_exceptions
 from keystoneauth1 import session as auth_session
 from oslo_config import cfg
@@ -21,6 +22,9 @@ T = TypeVar("T")
 # is the newest whose behaviour is known here.
 _OLDEST = (3, 44)
 _NEWEST = (3, 71)
+
+# 2.70: a server's volume shows its tag. 2.79: and whether it is deleted with the server.
+_NEWEST_OF_NOVA = (2, 79)
 
 # A request that attaches waits for the storage itself.
 _REQUEST_TIMEOUT = 300
@@ -78,6 +82,11 @@ class Cloud:
     def cinder(self) -> Any:
         """cinderclient's client, with the newest microversion that both sides know."""
         return self.call("reach Cinder", self._connect)
+
+    @functools.cached_property
+    def nova(self) -> adapter.Adapter:
+        """Requests to Nova, below ``/v2.1``, with the newest microversion that both sides know."""
+        return self.call("reach Nova", self._connect_nova)
 
     @property
     def microversion(self) -> tuple[int, int]:
@@ -152,6 +161,23 @@ class Cloud:
             service_type="block-storage",
             region_name=self._region_name,
             interface=self._interface,
+        )
+
+    def _connect_nova(self) -> adapter.Adapter:
+        where: dict[str, Any] = {
+            "service_type": "compute",
+            "region_name": self._region_name,
+            "interface": self._interface,
+        }
+        data = self.session.get_endpoint_data(**where)
+        if data is None:
+            raise errors.ConfigurationError("The cloud's catalogue has no compute service.")
+        newest = tuple(data.max_microversion or (2, 1))
+        return adapter.Adapter(
+            self.session,
+            default_microversion=_dotted(min(newest, _NEWEST_OF_NOVA)),
+            raise_exc=True,
+            **where,
         )
 
 

@@ -10,6 +10,10 @@ A line is a JSON object with ``time``, ``step`` and what belongs to the step:
 ``abandoned``          ``token``: Cinder refused to create it
 ``removed``            ``resource``, ``id``
 ``finished``           ``id``: the volume is the user's now
+``borrowing``          ``volume_id``, ``project_id``: a volume of the user's
+``returned``           ``volume_id``: it carries no tags of ours any more
+``releasing``          ``volume_id``, ``server``: how its server has it, which is to give it back
+``reattached``         ``volume_id``: its server has it again
 ``attaching``          ``volume_id``, ``project_id``
 ``attached``           ``volume_id``, ``attachment_id``, ``project_id``
 ``unattached``         ``volume_id``: Cinder refused the attachment
@@ -62,11 +66,20 @@ class Outstanding:
         self.resources: dict[str, Resource] = {}
         self.attaching: dict[str, str] = {}  # volume id: project id
         self.attachments: dict[str, Attachment] = {}
+        self.borrowed: dict[str, str] = {}  # volume id: project id
+        self.released: dict[str, dict[str, Any]] = {}  # volume id: how its server had it
         for entry in entries:
             self.apply(entry)
 
     def __bool__(self) -> bool:
-        return bool(self.creating or self.resources or self.attaching or self.attachments)
+        return bool(
+            self.creating
+            or self.resources
+            or self.attaching
+            or self.attachments
+            or self.borrowed
+            or self.released
+        )
 
     def apply(self, entry: dict[str, Any]) -> None:
         """Take one line of the journal into account.
@@ -97,6 +110,18 @@ class Outstanding:
         self.resources.pop(entry["id"], None)
 
     _on_finished = _on_removed
+
+    def _on_borrowing(self, entry: dict[str, Any]) -> None:
+        self.borrowed[entry["volume_id"]] = entry["project_id"]
+
+    def _on_returned(self, entry: dict[str, Any]) -> None:
+        self.borrowed.pop(entry["volume_id"], None)
+
+    def _on_releasing(self, entry: dict[str, Any]) -> None:
+        self.released[entry["volume_id"]] = entry["server"]
+
+    def _on_reattached(self, entry: dict[str, Any]) -> None:
+        self.released.pop(entry["volume_id"], None)
 
     def _on_attaching(self, entry: dict[str, Any]) -> None:
         self.attaching[entry["volume_id"]] = entry["project_id"]

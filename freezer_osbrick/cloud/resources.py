@@ -54,9 +54,14 @@ class Kind:
     def called(self, resource_id: str) -> str:
         return f"the {self.name} {resource_id}"
 
-    def tagged(self, cloud: Cloud, metadata: Mapping[str, str]) -> list[Any]:
+    def tagged(
+        self,
+        cloud: Cloud,
+        metadata: Mapping[str, str],
+        mark: Mapping[str, str] = tags_module.MARK,
+    ) -> list[Any]:
         """The resources with these tags: those of all projects for an administrator."""
-        wanted = {**tags_module.MARK, **metadata}
+        wanted = {**mark, **metadata}
         search: dict[str, Any] = {"metadata": wanted}
         if cloud.is_admin:
             search["all_tenants"] = 1
@@ -67,7 +72,7 @@ class Kind:
         return [
             resource
             for resource in found
-            if Tags.of(resource.metadata) is not None
+            if Tags.of(resource.metadata, mark) is not None
             and wanted.items() <= resource.metadata.items()
         ]
 

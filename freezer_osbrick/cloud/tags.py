@@ -16,6 +16,11 @@ TOKEN = PREFIX + "_token"
 
 # The same on everything of ours: what Cinder can filter by.
 MARK = {PREFIX: "temporary"}
+# On a volume of the user's that a run works on directly. Such a volume is given back, and never
+# removed.
+BORROWED = {PREFIX: "borrowed"}
+# On a volume whose restore in place was broken off: the backup that was being restored.
+INCOMPLETE = PREFIX + "_incomplete"
 
 # Cinder shows these two of its own among a user's metadata.
 _CINDERS_OWN = {"readonly", "attached_mode"}
@@ -39,9 +44,9 @@ class Tags:
     expires: int
     token: str
 
-    def to_metadata(self) -> dict[str, str]:
+    def to_metadata(self, mark: Mapping[str, str] = MARK) -> dict[str, str]:
         return {
-            **MARK,
+            **mark,
             RUN: self.run,
             PURPOSE: self.purpose,
             HOST: self.host,
@@ -51,9 +56,11 @@ class Tags:
         }
 
     @classmethod
-    def of(cls, metadata: Mapping[str, str] | None) -> Tags | None:
+    def of(cls, metadata: Mapping[str, str] | None, mark: Mapping[str, str] = MARK) -> Tags | None:
         """The tags in a resource's metadata; None unless all of them are there and make sense."""
         metadata = metadata or {}
+        if not mark.items() <= metadata.items():
+            return None
         try:
             return cls(
                 metadata[RUN],

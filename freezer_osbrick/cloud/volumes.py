@@ -11,7 +11,7 @@ from freezer_osbrick import errors
 from freezer_osbrick.cloud import resources, waiting
 from freezer_osbrick.cloud.clients import Cloud
 from freezer_osbrick.cloud.ledger import Run
-from freezer_osbrick.cloud.tags import PREFIX, users_own
+from freezer_osbrick.cloud.tags import INCOMPLETE, PREFIX, users_own
 
 # States in which nobody uses a volume.
 _REMOVABLE = ("available", "error", "error_restoring", "error_extending", "error_managing")
@@ -23,6 +23,7 @@ class VolumeRecord:
 
     :ivar size_gib: in GiB.
     :ivar metadata: the user's properties, without Cinder's and ours.
+    :ivar incomplete_restore: the backup whose restore in place was broken off.
     :ivar attachments: of each: ``server_id``, ``device``, ``host_name``.
     """
 
@@ -47,6 +48,7 @@ class VolumeRecord:
     metadata: Mapping[str, str] = dataclasses.field(default_factory=dict)
     image_metadata: Mapping[str, str] = dataclasses.field(default_factory=dict)
     attachments: tuple[Mapping[str, Any], ...] = ()
+    incomplete_restore: str | None = None
 
     @property
     def size(self) -> int:
@@ -104,6 +106,7 @@ def capture(cloud: Cloud, volume_id: str) -> VolumeRecord:
             {key: attachment.get(key) for key in ("server_id", "device", "host_name")}
             for attachment in data.get("attachments") or ()
         ),
+        incomplete_restore=(data.get("metadata") or {}).get(INCOMPLETE),
     )
 
 
@@ -167,10 +170,18 @@ def finish(
     run.record("finished", id=volume_id)
 
 
-def override(cloud: Cloud, volume_id: str, record: VolumeRecord) -> list[str]:
+def rename(cloud: Cloud, volume_id: str, name: str) -> None:
+    cloud.call(_setting(volume_id), cloud.cinder.volumes.update, volume_id, name=name)
+
+
+def override(
+    cloud: Cloud, volume_id: str, record: VolumeRecord, *, name: str | None = None
+) -> list[str]:
     """Give a volume of the user's what the record says, as far as Cinder lets us.
 
     Metadata of ours stays: a run may be at work with the volume.
+
+    :param name: instead of the recorded one.
 
     :returns: what could not be set, a sentence each.
     """
@@ -183,7 +194,7 @@ def override(cloud: Cloud, volume_id: str, record: VolumeRecord) -> list[str]:
 
     what = _setting(volume_id)
     refused = []
-    for step in (*_property_steps(cloud, volume_id, record, None), metadata):
+    for step in (*_property_steps(cloud, volume_id, record, name), metadata):
         try:
             step()
         except errors.CloudError as error:

@@ -17,7 +17,8 @@ class Backup(transfer.TransferCommand):
 
     Each volume is frozen by a snapshot, a volume of that snapshot is attached to this host, and its
     blocks, or the files of its file systems, are stored. The volume itself keeps its state and its
-    users. Every backup restores by itself; an incremental one stores only what changed.
+    users, unless --cold is given. Every backup restores by itself; an incremental one stores only
+    what changed.
     """
 
     columns = (
@@ -43,6 +44,12 @@ class Backup(transfer.TransferCommand):
             help="compare with the newest backup of the same volume and store what changed",
         )
         _add_content_arguments(parser)
+        parser.add_argument(
+            "--cold",
+            action="store_true",
+            help="detach each volume from its server, back the volume itself up, and attach it"
+            " again; without a server: no snapshot is made",
+        )
         parser.add_argument(
             "--backup-name",
             metavar="<name>",
@@ -81,6 +88,7 @@ class Backup(transfer.TransferCommand):
             content=parsed_args.content,
             exclude=tuple(parsed_args.exclude),
             fallback_to_blocks=parsed_args.fallback_to_blocks,
+            cold=parsed_args.cold,
             max_level=parsed_args.max_level,
             always_level=parsed_args.always_level,
             restart_always_level=parsed_args.restart_always_level,

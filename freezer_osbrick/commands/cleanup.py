@@ -16,8 +16,9 @@ class Cleanup(base.OsbrickLister):
     """Remove what runs that died left behind.
 
     Snapshots, volumes and attachments in the cloud, and connected devices, mounts and temporary
-    files on this host. Nothing of a run that lives and nothing that others made is touched. The
-    exit status is 1 where something could not be removed.
+    files on this host. A volume that was taken from its server for a cold backup is attached to it
+    again. Nothing of a run that lives and nothing that others made is touched. The exit status is 1
+    where something could not be removed or given back.
     """
 
     nothing = "Nothing is left behind."

@@ -76,6 +76,11 @@ class Restore(transfer.TransferCommand):
             help="size of the restored volume, not less than the one recorded",
         )
         target.add_argument(
+            "--in-place",
+            action="store_true",
+            help="write to the existing volume itself, which nothing may be attached to",
+        )
+        target.add_argument(
             "--meta-override",
             action="store_true",
             help="a volume that exists gets name, description, properties, image metadata and"
@@ -132,6 +137,7 @@ class Restore(transfer.TransferCommand):
             new_name=parsed_args.new_name,
             size_gib=parsed_args.size,
             meta_override=parsed_args.meta_override,
+            in_place=parsed_args.in_place,
             verify=parsed_args.verify,
             recreate_vol_on_error=parsed_args.recreate_vol_on_error,
             remove_old_vol=parsed_args.remove_old_vol,

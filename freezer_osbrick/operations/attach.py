@@ -25,7 +25,8 @@ LOG = logging.getLogger(__name__)
 def attached(
     cloud: Cloud, host: Host, run: Run, volume_id: str, *, size_gib: int, writable: bool
 ) -> Iterator[Device]:
-    """Attach a volume that this run made, prove that the device is the volume, and open it.
+    """Attach a volume that this run made or has borrowed, prove that the device is the volume,
+    and open it.
 
     At the end, whatever happened: flush, close, disconnect, delete the attachment, in this order.
     While the host still holds the volume the attachment stays: deleted too early, it lets

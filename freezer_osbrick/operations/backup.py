@@ -3,15 +3,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib.metadata
 import os
 import time
+from collections.abc import Iterator
 
 from oslo_log import log
 
 from freezer_osbrick import errors
-from freezer_osbrick.cloud import staging, volumes
+from freezer_osbrick.cloud import borrowing, staging, volumes
 from freezer_osbrick.cloud.ledger import Run
 from freezer_osbrick.cloud.volumes import VolumeRecord
 from freezer_osbrick.device.volume_device import Device
@@ -44,6 +46,7 @@ class BackupRequest:
     :param content: ``blocks``, or ``files`` of the volume's file systems.
     :param exclude: patterns of files that are left out, as in a ``.gitignore``.
     :param fallback_to_blocks: a volume without a file system is backed up as blocks.
+    :param cold: a volume is detached from its server, backed up itself, and attached again.
     :param max_level, always_level, restart_always_level: as :class:`levels.Levels` has them.
     """
 
@@ -54,6 +57,7 @@ class BackupRequest:
     content: str = contents.BLOCKS
     exclude: tuple[str, ...] = ()
     fallback_to_blocks: bool = False
+    cold: bool = False
     max_level: int | None = None
     always_level: int | None = None
     restart_always_level: float | None = None
@@ -68,7 +72,8 @@ class BackupRequest:
 def backup(
     context: Context, url: str, request: BackupRequest, progress: Listener | None = None
 ) -> RunReport:
-    """Back up the volumes, one after the other. A volume's own status never changes.
+    """Back up the volumes, one after the other. A volume's own status never changes, unless the
+    backup is cold.
 
     :param url: of the repository, which is made if there is none.
     :raises errors.OsbrickError: nothing was started. What happens to single volumes is in the
@@ -109,44 +114,37 @@ class _VolumeBackup:
         self._tell(record)
         with self._context.ledger.start("backup") as run:
             self._progress.enter("snapshot")
-            frozen_at = int(time.time())
-            with staging.frozen_clone(cloud, run, record) as clone_id:
+            with self._still(run, record) as volume_id:
                 try:
-                    self._attach(run, clone_id, record, frozen_at, self._request.content)
+                    self._attach(run, volume_id, record, self._request.content)
                 except errors.NoFileSystem as error:
                     if not self._request.fallback_to_blocks:
                         raise
-                    self._report.notes.append(f"It was backed up as blocks: {error}")
-                    LOG.warning("Volume %s: %s", record.id, self._report.notes[-1])
-                    self._attach(run, clone_id, record, frozen_at, contents.BLOCKS)
+                    self._note(f"It was backed up as blocks: {error}")
+                    self._attach(run, volume_id, record, contents.BLOCKS)
 
-    def _attach(
-        self, run: Run, clone_id: str, record: VolumeRecord, frozen_at: int, content: str
-    ) -> None:
-        """Store what is on the clone. Where a file system was in use, its journal is replayed
-        first: the clone is written to then, and is thrown away afterwards."""
+    def _attach(self, run: Run, volume_id: str, record: VolumeRecord, content: str) -> None:
+        """Store what is on the clone, or the volume itself. Where a file system was in use, its
+        journal is replayed first: the clone is written to then, and is thrown away afterwards."""
         try:
-            self._attach_as(run, clone_id, record, frozen_at, content, writable=False)
+            self._attach_as(run, volume_id, record, content, writable=False)
         except errors.JournalDirty as error:
+            if self._request.cold:
+                told = "A cold backup does not do that to a volume of yours: leave --cold out."
+                errors.annotate(error, told)
+                raise
             LOG.info("Volume %s: %s", record.id, error)
-            self._attach_as(run, clone_id, record, frozen_at, content, writable=True)
+            self._attach_as(run, volume_id, record, content, writable=True)
 
     def _attach_as(
-        self,
-        run: Run,
-        clone_id: str,
-        record: VolumeRecord,
-        frozen_at: int,
-        content: str,
-        *,
-        writable: bool,
+        self, run: Run, volume_id: str, record: VolumeRecord, content: str, *, writable: bool
     ) -> None:
         self._progress.enter("attach")
         with attached(
             self._context.cloud,
             self._context.host,
             run,
-            clone_id,
+            volume_id,
             size_gib=record.size_gib,
             writable=writable,
         ) as device:
@@ -154,8 +152,32 @@ class _VolumeBackup:
             with contents.opened(
                 device, record.id, content, patterns, repair=writable
             ) as self._contents:
-                self._store(device, record, frozen_at)
+                self._store(device, record, self._frozen_at)
             self._progress.enter("detach")
+
+    @contextlib.contextmanager
+    def _still(self, run: Run, record: VolumeRecord) -> Iterator[str]:
+        """A volume that holds what the user's one does, and that nobody writes to."""
+        cloud = self._context.cloud
+        if not self._request.cold:
+            self._frozen_at = int(time.time())
+            with staging.frozen_clone(cloud, run, record) as clone_id:
+                yield clone_id
+            return
+        with borrowing.borrowed(
+            cloud,
+            run,
+            record.id,
+            server=borrowing.server_of(cloud, record),
+            size_gib=record.size_gib,
+            tell=self._note,
+        ) as volume_id:
+            self._frozen_at = int(time.time())
+            yield volume_id
+
+    def _note(self, note: str) -> None:
+        LOG.warning("%s", note)
+        self._report.notes.append(note)
 
     def _store(self, device: Device, record: VolumeRecord, frozen_at: int) -> None:
         with Lease(self._repository, "backup") as lease:
@@ -249,7 +271,7 @@ class _VolumeBackup:
             "time": frozen_at,
             "level": plan.level,
             "parent": plan.parent.id if plan.parent else None,
-            "mode": "hot",
+            "mode": "cold" if self._request.cold else "hot",
             "content": self._contents.kind,
             "agent": f"freezer-osbrick {_version()}",
             "volume": record.to_dict(),
@@ -261,6 +283,11 @@ class _VolumeBackup:
         report.project_id = record.project_id
         report.volume_type = record.volume_type
         report.size_gib = record.size_gib
+        if record.incomplete_restore:
+            report.notes.append(
+                f"The restore of backup {record.incomplete_restore} in place was broken off: the"
+                " volume holds parts of two states, and so does this backup."
+            )
 
     def _tell_stored(self, backup_id: bytes, frozen_at: int, plan: Plan, amounts: Amounts) -> None:
         report = self._report

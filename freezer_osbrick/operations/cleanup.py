@@ -5,7 +5,8 @@ A run of this host's ledger is dead when its journal's lock can be had, or when 
 What a run of another ledger left is removed when its lease has run out; what is still attached
 there only when the caller knows that the other host is gone, as nobody else can disconnect it.
 Every volume and snapshot is looked at again, after it is certain that its run is dead, and must
-still carry the run's tags: a finished restore has none and is the user's.
+still carry the run's tags: a finished restore has none and is the user's. A volume of the user's
+that a run had borrowed is given back.
 """
 
 from __future__ import annotations
@@ -13,15 +14,25 @@ from __future__ import annotations
 import dataclasses
 import os
 import time
+from collections.abc import Callable
 from typing import Any
 
 from oslo_log import log as logging
 
 from freezer_osbrick import errors
-from freezer_osbrick.cloud import attachments, journal, resources, scratch, tags
+from freezer_osbrick.cloud import (
+    attachments,
+    borrowing,
+    journal,
+    resources,
+    scratch,
+    servers,
+    tags,
+)
 from freezer_osbrick.cloud.clients import Cloud
 from freezer_osbrick.cloud.ledger import DeadRun, Ledger
 from freezer_osbrick.cloud.resources import SNAPSHOT, VOLUME, Kind
+from freezer_osbrick.cloud.servers import ServerVolume
 from freezer_osbrick.cloud.tags import Tags
 from freezer_osbrick.device.host import Host
 
@@ -29,6 +40,8 @@ LOG = logging.getLogger(__name__)
 
 REMOVED = "removed"
 WOULD_REMOVE = "would remove"
+RETURNED = "returned"
+WOULD_RETURN = "would return"
 KEPT = "kept"
 FAILED = "failed"
 
@@ -37,9 +50,10 @@ FAILED = "failed"
 class CleanupItem:
     """One thing that was met.
 
-    :ivar state: removed, would remove, kept or failed.
+    :ivar state: removed, would remove, returned, would return, kept or failed. What is returned is
+        a volume of the user's.
     :ivar kind: volume, snapshot, attachment or files.
-    :ivar reason: why it was kept, or could not be removed.
+    :ivar reason: why it was kept, or could not be removed; of a volume returned, how it is.
     """
 
     state: str
@@ -66,6 +80,11 @@ class CleanupReport:
     def removed(self) -> list[CleanupItem]:
         """What is gone; of a dry run, what would be."""
         return self._in_state(REMOVED, WOULD_REMOVE)
+
+    @property
+    def returned(self) -> list[CleanupItem]:
+        """The user's volumes that were given back; of a dry run, those that would be."""
+        return self._in_state(RETURNED, WOULD_RETURN)
 
     @property
     def kept(self) -> list[CleanupItem]:
@@ -131,11 +150,10 @@ class _Cleanup:
 
     def all_runs(self) -> None:
         tagged = [
-            Tags.of(resource.metadata)
-            for kind in (VOLUME, SNAPSHOT)
-            for resource in kind.tagged(self.cloud, {})
+            resource for kind in (VOLUME, SNAPSHOT) for resource in kind.tagged(self.cloud, {})
         ]
-        run_ids = {found.run for found in tagged if found is not None}
+        tagged += borrowing.lent(self.cloud, {})
+        run_ids = {resource.metadata[tags.RUN] for resource in tagged}
         for run_id in sorted(run_ids | set(self.ledger.runs())):
             dead = self.ledger.adopt(run_id)
             if dead is not None:
@@ -160,6 +178,8 @@ class _Cleanup:
                 self.tell(
                     KEPT, kind.name, resource.id, run_id, self.ledger.host, "its run is alive"
                 )
+        for volume in borrowing.lent(self.cloud, {tags.RUN: run_id}):
+            self.tell(KEPT, "volume", volume.id, run_id, self.ledger.host, "its run is alive")
 
     def tell(
         self, state: str, kind: str, identifier: str, run: str, host: str, reason: str = ""
@@ -217,9 +237,69 @@ class _Run:
             return False
         return self._remove(kind, resource)
 
-    def _detach_all(self, volume_id: str) -> bool:
+    def return_tagged(self) -> None:
+        """Give back the user's volumes that carry the run's tags."""
+        for volume in borrowing.lent(self.cloud, {tags.RUN: self.id}):
+            self.return_borrowed(volume)
+
+    def return_borrowed(self, volume: Any) -> None:
+        """Give one back, just looked at: let go of it, and take our tags from it."""
+        self.met.add(volume.id)
+        found = Tags.of(volume.metadata, tags.BORROWED)
+        reason = self.reason_to_keep(found) if found else ""
+        if reason:
+            self.tell(KEPT, "volume", volume.id, reason)
+            return
+        if not self._detach_all(volume.id, self._is_ours_on_borrowed):
+            return
+        notes: list[str] = []
         try:
-            found = attachments.of_volume(self.cloud, volume_id)
+            server = self.server_of(volume)
+            told = _how_it_is(volume, server)
+            if self.work.dry_run:
+                self.tell(WOULD_RETURN, "volume", volume.id, told)
+                return
+            if server:
+                borrowing.reattach(self.cloud, server, volume.size, notes.append)
+                self.record("reattached", volume_id=volume.id)
+            borrowing.give_back(self.cloud, volume.id)
+        except errors.OsbrickError as error:
+            self.tell(FAILED, "volume", volume.id, str(error))
+            return
+        self.record("unattached", volume_id=volume.id)
+        self.record("returned", volume_id=volume.id)
+        self.tell(RETURNED, "volume", volume.id, " ".join(notes) or told)
+
+    def server_of(self, volume: Any) -> ServerVolume | None:
+        """The server that a borrowed volume goes back to.
+
+        :raises errors.OsbrickError: it goes to none.
+        """
+        server = borrowing.server_in_tags(volume.id, volume.metadata)
+        if server is None:
+            return None
+        project_id = getattr(volume, "os-vol-tenant-attr:tenant_id", self.cloud.project_id)
+        try:
+            owner = servers.project_of(self.cloud, server.server_id)
+        except errors.ResourceMissing:
+            return None
+        if owner != project_id:
+            # Every user can write tags: they must not lead a volume into another's server.
+            raise errors.CloudRefused(
+                f"The volume {volume.id} and the server {server.server_id}, which its tags name,"
+                " belong to different projects."
+            )
+        return server
+
+    def _is_ours_on_borrowed(self, attachment: Any) -> bool:
+        """Whether an attachment of a borrowed volume is this run's; others may have come since."""
+        return attachment.instance is None
+
+    def _detach_all(
+        self, volume_id: str, is_ours: Callable[[Any], bool] = lambda attachment: True
+    ) -> bool:
+        try:
+            found = [a for a in attachments.of_volume(self.cloud, volume_id) if is_ours(a)]
         except errors.OsbrickError as error:
             self.tell(FAILED, "volume", volume_id, str(error))
             return False
@@ -270,6 +350,17 @@ class _Run:
         """Note a step in the journal, where there is one."""
 
 
+def _how_it_is(volume: Any, server: ServerVolume | None) -> str:
+    """For the owner of a volume that was given back."""
+    incomplete = volume.metadata.get(tags.INCOMPLETE)
+    if incomplete:
+        return (
+            f"the restore of backup {incomplete} in place was broken off: the volume holds parts of"
+            " two states; restore it again"
+        )
+    return f"to the server {server.server_id}" if server else "nothing is attached to it"
+
+
 class _OwnRun(_Run):
     """A dead run of this ledger, with its journal."""
 
@@ -281,10 +372,13 @@ class _OwnRun(_Run):
         outstanding = self._dead.outstanding
         try:
             self.remove_tagged()
+            self.return_tagged()
             for attachment in list(outstanding.attachments.values()):
                 self._remove_recorded_attachment(attachment)
             for resource in list(outstanding.resources.values()):
                 self._remove_recorded(resource)
+            for volume_id, project_id in list(outstanding.borrowed.items()):
+                self._return_recorded(volume_id, project_id)
             self._forget_what_never_was()
             self._remove_files()
         except errors.OsbrickError as error:
@@ -307,13 +401,17 @@ class _OwnRun(_Run):
 
     def _remove_recorded_attachment(self, attachment: journal.Attachment) -> None:
         """One that no tagged volume led to: the volume is gone, or finished, or out of sight."""
-        if attachment.id in self.met or self._is_hidden("attachment", attachment.id, attachment):
+        if attachment.id in self.met:
+            return
+        if self._is_hidden("attachment", attachment.id, attachment.project_id):
             return
         self.detach(attachment.volume_id, attachment)
 
     def _remove_recorded(self, resource: journal.Resource) -> None:
         """One that was not found by its tags: gone, finished, or out of sight."""
-        if resource.id in self.met or self._is_hidden(resource.kind, resource.id, resource):
+        if resource.id in self.met:
+            return
+        if self._is_hidden(resource.kind, resource.id, resource.project_id):
             return
         kind = resources.KINDS[resource.kind]
         try:
@@ -327,6 +425,29 @@ class _OwnRun(_Run):
             return
         self.remove_resource(kind, present)
 
+    def _return_recorded(self, volume_id: str, project_id: str) -> None:
+        """One that was not found by its tags: it has none yet, or no more, or is out of sight."""
+        if volume_id in self.met or self._is_hidden("volume", volume_id, project_id):
+            return
+        try:
+            present = VOLUME.get(self.cloud, volume_id)
+        except errors.ResourceMissing:
+            for step in ("unattached", "reattached", "returned"):
+                self._settle(step, volume_id=volume_id)
+            return
+        self.return_borrowed(present)
+
+    def server_of(self, volume: Any) -> ServerVolume | None:
+        # Not by the tags alone, which every user can write.
+        recorded = self._dead.outstanding.released.get(volume.id)
+        return ServerVolume(**recorded) if recorded else None
+
+    def _is_ours_on_borrowed(self, attachment: Any) -> bool:
+        outstanding = self._dead.outstanding
+        return attachment.id in outstanding.attachments or (
+            attachment.volume_id in outstanding.attaching and attachments.is_stray(attachment)
+        )
+
     def _forget_what_never_was(self) -> None:
         """Requests whose result no tag showed: they made nothing."""
         if self.work.dry_run:
@@ -336,19 +457,18 @@ class _OwnRun(_Run):
             if self._sees(resource.project_id):
                 self.record("abandoned", token=token)
         for volume_id, project_id in list(outstanding.attaching.items()):
-            if self._sees(project_id) and volume_id not in outstanding.resources:
+            known = volume_id in outstanding.resources or volume_id in outstanding.borrowed
+            if self._sees(project_id) and not known:
                 self.record("unattached", volume_id=volume_id)
 
-    def _is_hidden(
-        self, kind: str, identifier: str, recorded: journal.Attachment | journal.Resource
-    ) -> bool:
-        if self._sees(recorded.project_id):
+    def _is_hidden(self, kind: str, identifier: str, project_id: str) -> bool:
+        if self._sees(project_id):
             return False
         self.tell(
             KEPT,
             kind,
             identifier,
-            f"it belongs to the project {recorded.project_id}: clean up with its credentials",
+            f"it belongs to the project {project_id}: clean up with its credentials",
         )
         return True
 
@@ -378,6 +498,7 @@ class _RunWithoutJournal(_Run):
     def clean(self) -> None:
         try:
             self.remove_tagged()
+            self.return_tagged()
         except errors.OsbrickError as error:
             self.tell(FAILED, "run", self.id, str(error))
 

@@ -32,7 +32,8 @@ class VolumeReport:
     :param bytes_new: of the volume, stored by this backup, before compression.
     :param bytes_stored: put into the repository.
     :param bytes_written: to the restored volume.
-    :param target: of a restore: ``clone`` of the existing volume, or ``new``.
+    :param target: of a restore: ``clone`` of the existing volume, ``new``, or
+        ``in place``.
     :param verified: the restored volume was read back and compared.
     :param removed_volume_id: the volume that the restored one replaces, and that was deleted.
     :param content: of the backup: ``blocks`` or ``files``.

@@ -23,7 +23,7 @@ from freezer_osbrick.operations.targets import Target, TargetRequest
 from freezer_osbrick.pipeline.progress import Listener, Progress
 from freezer_osbrick.pipeline.readback import ReadBack
 from freezer_osbrick.pipeline.restore import RestoreReader
-from freezer_osbrick.repository import catalogue
+from freezer_osbrick.repository import catalogue, verifications
 from freezer_osbrick.repository.catalogue import Backup
 from freezer_osbrick.repository.leases import Lease
 from freezer_osbrick.repository.manifest import Manifest
@@ -91,6 +91,7 @@ def _check(request: RestoreRequest) -> None:
         "--availability-zone": request.availability_zone,
         "--new-name": request.new_name,
         "--size": request.size_gib,
+        "--in-place": request.in_place,
         "--meta-override": request.meta_override,
         "--verify": request.verify,
         "--recreate-vol-on-error": request.recreate_vol_on_error,
@@ -100,6 +101,10 @@ def _check(request: RestoreRequest) -> None:
     if request.to_folder and given:
         raise errors.BadRequest(
             f"--to-folder makes no volume: {' and '.join(given)} would mean nothing beside it."
+        )
+    if request.in_place and request.remove_old_vol:
+        raise errors.BadRequest(
+            "With --in-place there is no old volume to remove: leave --remove-old-vol out."
         )
 
 
@@ -145,7 +150,9 @@ class _VolumeRestore:
             self._restore_to_folder(manifest, self._request.to_folder)
             return
         existing = self._existing(record.id)
-        target = targets.choose(record, existing, self._request, _size_of_volume(manifest))
+        target = self._choose_target(record, existing, self._request, manifest)
+        if self._request.in_place:
+            self._refuse_damaged()
         try:
             self._restore(manifest, target)
         except targets.OF_THE_VOLUME as error:
@@ -168,11 +175,29 @@ class _VolumeRestore:
                 self._repository, manifest, folder, report=self._report, progress=self._progress
             )
 
+    def _choose_target(
+        self,
+        record: VolumeRecord,
+        existing: VolumeRecord | None,
+        request: TargetRequest,
+        manifest: Manifest,
+    ) -> Target:
+        size = _size_of_volume(manifest)
+        return targets.choose(record, existing, request, size, self._backup.id)
+
     def _existing(self, volume_id: str) -> VolumeRecord | None:
         try:
             return volumes.capture(self._context.cloud, volume_id)
         except errors.ResourceMissing:
             return None
+
+    def _refuse_damaged(self) -> None:
+        damage = verifications.condition(self._repository, self._backup.id).damage
+        if damage:
+            raise errors.BadRequest(
+                f"Backup {self._backup.id} was found damaged, and would replace what is whole:"
+                f" restore it without --in-place. {damage.reason}"
+            )
 
     def _restore(self, manifest: Manifest, target: Target) -> None:
         cloud, report = self._context.cloud, self._report
@@ -191,7 +216,8 @@ class _VolumeRestore:
         """Once more, into a volume that has nothing to do with the one that failed."""
         LOG.warning("Volume %s: %s Trying again with a new volume.", record.id, first)
         try:
-            target = targets.choose(record, None, self._request, _size_of_volume(manifest))
+            request = dataclasses.replace(self._request, in_place=False)
+            target = self._choose_target(record, None, request, manifest)
             self._restore(manifest, target)
         except errors.OsbrickError as error:
             errors.annotate(error, f"That was tried because of this: {first}")
@@ -204,6 +230,7 @@ class _VolumeRestore:
         with attached(
             context.cloud, context.host, run, volume_id, size_gib=target.size_gib, writable=True
         ) as device:
+            target.begin(context.cloud, volume_id)
             if content_of(manifest.head) == FILES:
                 file_restore.into_volume(
                     self._repository,
@@ -264,7 +291,9 @@ class _VolumeRestore:
                 report.removed_volume_id = existing.id
                 return
         if self._request.meta_override:
-            for refusal in volumes.override(cloud, existing.id, record):
+            in_place = report.restored_volume_id == existing.id
+            name = self._request.new_name if in_place else None
+            for refusal in volumes.override(cloud, existing.id, record, name=name):
                 report.notes.append(f"The volume {existing.id} keeps some metadata: {refusal}")
                 LOG.warning("%s", report.notes[-1])
 

@@ -5,13 +5,19 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+from collections.abc import Iterator
 from typing import Protocol
 
+from oslo_log import log
+
 from freezer_osbrick import errors
-from freezer_osbrick.cloud import staging, volumes
+from freezer_osbrick.cloud import borrowing, staging, volumes
 from freezer_osbrick.cloud.clients import Cloud
 from freezer_osbrick.cloud.ledger import Run
+from freezer_osbrick.cloud.tags import INCOMPLETE
 from freezer_osbrick.cloud.volumes import VolumeRecord
+
+LOG = log.getLogger(__name__)
 
 GIB = 1 << 30
 
@@ -34,6 +40,7 @@ class TargetRequest:
     :param size_gib: of the restored volume: not less than the backed-up one had.
     :param meta_override: a volume that exists gets name, description, properties, image metadata
         and bootable flag of the backup.
+    :param in_place: write to the volume itself, which nothing may be attached to.
     """
 
     volume_type: str | None = None
@@ -41,6 +48,7 @@ class TargetRequest:
     new_name: str | None = None
     size_gib: int | None = None
     meta_override: bool = False
+    in_place: bool = False
 
 
 class Target(Protocol):
@@ -60,12 +68,19 @@ class Target(Protocol):
         """Have the volume, by its id, for as long as a block runs. One that was made is deleted
         again unless it gets finished."""
 
+    def begin(self, cloud: Cloud, volume_id: str) -> None:
+        """The first byte is about to be written."""
+
     def finish(self, cloud: Cloud, run: Run, volume_id: str) -> None:
         """All is written: give the volume its properties, and to the user."""
 
 
 def choose(
-    record: VolumeRecord, existing: VolumeRecord | None, request: TargetRequest, size: int
+    record: VolumeRecord,
+    existing: VolumeRecord | None,
+    request: TargetRequest,
+    size: int,
+    backup_id: str,
 ) -> Target:
     """What to restore a backup into.
 
@@ -80,6 +95,8 @@ def choose(
             f"The backup of volume {record.id} needs {needed} GiB: it does not fit into the"
             f" {request.size_gib} GiB of --size."
         )
+    if request.in_place:
+        return InPlace(record, existing, request, needed, backup_id)
     if existing is None:
         return NewVolume(record, request, needed)
     return Clone(record, existing, request, needed)
@@ -110,6 +127,9 @@ class NewVolume:
             volume_type=self._request.volume_type,
             availability_zone=self._request.availability_zone,
         )
+
+    def begin(self, cloud: Cloud, volume_id: str) -> None:
+        pass
 
     def finish(self, cloud: Cloud, run: Run, volume_id: str) -> None:
         volumes.finish(cloud, run, volume_id, self._record, name=self._request.new_name)
@@ -152,8 +172,89 @@ class Clone:
     def volume(self, cloud: Cloud, run: Run) -> contextlib.AbstractContextManager[str]:
         return staging.kept_clone(cloud, run, self._existing, size_gib=self.size_gib)
 
+    def begin(self, cloud: Cloud, volume_id: str) -> None:
+        pass
+
     def finish(self, cloud: Cloud, run: Run, volume_id: str) -> None:
         volumes.finish(cloud, run, volume_id, self._properties, name=self._new_name)
+
+
+class InPlace:
+    """The volume itself. From the first byte written to the last it holds parts of two states. Its
+    metadata tells that as long as it is so: this process may not live to say it.
+    """
+
+    kind = "in place"
+    compare = True
+
+    def __init__(
+        self,
+        record: VolumeRecord,
+        existing: VolumeRecord | None,
+        request: TargetRequest,
+        needed_gib: int,
+        backup_id: str,
+    ) -> None:
+        if existing is None:
+            raise errors.BadRequest(
+                f"Volume {record.id} does not exist: nothing can be restored into it. Without"
+                " --in-place a new volume is made."
+            )
+        if request.volume_type or request.availability_zone or request.size_gib:
+            raise errors.BadRequest(
+                "With --in-place the volume stays what it is: leave --volume-type,"
+                " --availability-zone and --size out."
+            )
+        servers = ", ".join(str(held.get("server_id")) for held in existing.attachments)
+        if servers:
+            raise errors.BadRequest(
+                f"Volume {existing.id} is attached to the server {servers}: detach it first, or"
+                " leave --in-place out."
+            )
+        if existing.status != "available":
+            raise errors.BadRequest(
+                f"Volume {existing.id} is in state {existing.status!r}: only an available one is"
+                " restored in place."
+            )
+        if existing.size_gib < needed_gib:
+            raise errors.BadRequest(
+                f"Volume {existing.id} has {existing.size_gib} GiB now, and the backup needs"
+                f" {needed_gib} GiB."
+            )
+        refuse_other_key(record, existing)
+        self.size_gib = existing.size_gib
+        self._record = record
+        self._existing = existing
+        self._request = request
+        self._backup_id = backup_id
+        self._is_mixed = False
+
+    @contextlib.contextmanager
+    def volume(self, cloud: Cloud, run: Run) -> Iterator[str]:
+        try:
+            with borrowing.borrowed(
+                cloud, run, self._existing.id, size_gib=self.size_gib
+            ) as volume_id:
+                yield volume_id
+        except BaseException as error:
+            if self._is_mixed:
+                told = (
+                    f"The volume {self._existing.id} holds parts of two states now: restore it"
+                    " again."
+                )
+                errors.annotate(error, told)
+                LOG.warning("%s", told)
+            raise
+
+    def begin(self, cloud: Cloud, volume_id: str) -> None:
+        borrowing.tag(cloud, volume_id, {INCOMPLETE: self._backup_id})
+        self._is_mixed = True
+
+    def finish(self, cloud: Cloud, run: Run, volume_id: str) -> None:
+        borrowing.untag(cloud, volume_id, [INCOMPLETE])
+        self._is_mixed = False
+        if self._request.new_name is not None:
+            volumes.rename(cloud, volume_id, self._request.new_name)
 
 
 def refuse_other_key(record: VolumeRecord, existing: VolumeRecord) -> None:

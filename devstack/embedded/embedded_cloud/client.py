@@ -205,12 +205,16 @@ class EmbeddedCloud:
         project: str = "demo",
         server_id: str | None = None,
         metadata: dict[str, str] | None = None,
+        name: str | None = None,
     ) -> dict[str, str]:
         """Attach the volume to a server that exists in the compute stand-in only.
 
         Returns ``server_id``, ``attachment_id`` and ``device``: the path at which the caller may
         write as that server's guest would (for a Ceph volume ``rbd:pool/image``). Several volumes
         may go to one ``server_id``.
+
+        :param name: of the device in the guest: ``/dev/vda`` is its root disk. Default: the first
+            free one behind it.
         """
         server_id = server_id or str(uuid.uuid4())
         reserved = self.cinder(
@@ -225,14 +229,9 @@ class EmbeddedCloud:
             },
             project,
         )["attachment"]
-        connector = {
-            "host": "embedded-compute",
-            "ip": "127.0.0.1",
-            "platform": "x86_64",
-            "os_type": "linux",
-            "multipath": False,
-            "mountpoint": "/dev/vdb",
-        }
+        held = servers.read(self.state).get(server_id, {}).get("volumes", {}).values()
+        name = name or f"/dev/vd{'bcdefghijklmnopqrstuvwxyz'[len(held)]}"
+        connector = {**servers.CONNECTOR, "mountpoint": name}
         address = f"/attachments/{reserved['id']}"
         try:
             made = self.cinder("PUT", address, {"attachment": {"connector": connector}}, project)
@@ -252,8 +251,24 @@ class EmbeddedCloud:
                     "volumes": {},
                 },
             )
-            server["volumes"][volume_id] = {"attachment_id": reserved["id"], "device": device}
+            server["volumes"][volume_id] = {
+                "attachment_id": reserved["id"],
+                "device": device,
+                "name": name,
+            }
         return {"server_id": server_id, "attachment_id": reserved["id"], "device": device}
+
+    def set_server(self, server_id: str, **facts: Any) -> None:
+        """Change a pretended server: ``status``, ``locked``, ``holds_on``."""
+        with servers.changing(self.state) as known:
+            known[server_id].update(facts)
+
+    def delete_server(self, server_id: str) -> None:
+        """End a pretended server that holds no volume."""
+        with servers.changing(self.state) as known:
+            if known[server_id]["volumes"]:
+                raise CloudError(f"server {server_id} still holds volumes")
+            del known[server_id]
 
     def release_server(self, volume_id: str) -> None:
         """Detach the volume from its pretended server; the last volume ends the server."""

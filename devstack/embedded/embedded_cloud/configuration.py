@@ -106,6 +106,11 @@ def cinder(state: State, venv: pathlib.Path) -> Sections:
             "service_token_roles_required": "true",
             **_service_user(state),
         },
+        # One key for all encrypted volumes, in place of a service that keeps keys.
+        "key_manager": {
+            "backend": "cinder.keymgr.conf_key_mgr.ConfKeyManager",
+            "fixed_key": "42" * 32,
+        },
         "nova": {"region_name": REGION, "interface": "public", **_service_user(state)},
     }
     if "rbd" in backends:

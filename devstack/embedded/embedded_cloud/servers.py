@@ -13,8 +13,19 @@ from .errors import ApiError
 from .rest import Session
 from .state import State, write_atomically
 
-# id → {"name", "project_id", "metadata", "volumes": {id → {"attachment_id", "device"}}}
+# id → {"name", "project_id", "metadata", "volumes": {id → {"attachment_id", "device", "name"}}}:
+# the device is this machine's, the name is the guest's. Besides, where it is not as usual:
+# "status", "locked", "holds_on" (the guest gives no device back).
 Servers = dict[str, Any]
+
+# The host that the pretended servers run on.
+CONNECTOR = {
+    "host": "embedded-compute",
+    "ip": "127.0.0.1",
+    "platform": "x86_64",
+    "os_type": "linux",
+    "multipath": False,
+}
 
 
 def read(state: State) -> Servers:

@@ -68,6 +68,7 @@ def test_settings_reach_a_backup_in_each_way(by: Any) -> None:
         "content": "files",
         "exclude": ["*.log", "/tmp/"],
         "fallback_to_blocks": True,
+        "cold": False,
         "max_level": 7,
         "always_level": None,
         "restart_always_level": None,
@@ -86,6 +87,7 @@ def test_settings_reach_a_restore_in_each_way(by: Any) -> None:
             "restore_from_date": "2026-11-20T10:00:00Z",
             "size": 20,
             "meta_override": True,
+            "in_place": True,
             "verify": True,
             "recreate_vol_on_error": True,
             "remove_old_vol": True,
@@ -107,6 +109,7 @@ def test_settings_reach_a_restore_in_each_way(by: Any) -> None:
         "to_folder": None,
         "size_gib": 20,
         "meta_override": True,
+        "in_place": True,
         "verify": True,
         "recreate_vol_on_error": True,
         "remove_old_vol": True,
@@ -126,11 +129,15 @@ def test_files_are_restored_to_a_folder(by: Any) -> None:
     assert call["to_folder"] == "/srv/files"
 
 
+def test_a_cold_backup_in_each_way(by: Any) -> None:
+    assert by({**BACKUP, "cold": True}).call("backup")["cold"] is True
+
+
 def test_what_a_restore_may_do_is_asked_for(by: Any) -> None:
     call = by({**BACKUP, "action": "restore"}).call("restore")
     assert call["size_gib"] is None
-    choices = ("meta_override", "verify", "recreate_vol_on_error", "remove_old_vol")
-    assert [call[name] for name in choices] == [False] * 4
+    choices = ("meta_override", "in_place", "verify", "recreate_vol_on_error", "remove_old_vol")
+    assert [call[name] for name in choices] == [False] * 5
 
 
 def test_volumes_are_not_removed_unasked(by: Any) -> None:

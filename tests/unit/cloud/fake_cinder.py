@@ -88,6 +88,12 @@ class Manager:
         self._log("set_metadata", identifier)
         self.all[identifier].metadata.update(metadata)
 
+    def delete_metadata(self, identifier: str, keys: list[str]) -> None:
+        self._log("delete_metadata", identifier)
+        for key in keys:
+            if self.all[identifier].metadata.pop(key, None) is None:
+                raise exceptions.NotFound(404, f"no metadata {key}")
+
 
 class Volumes(Manager):
     def force_delete(self, identifier: str) -> None:
@@ -129,7 +135,14 @@ class Attachments:
         self._log("create")
         assert connector is None
         self.fault("create")
-        made = Resource(id=str(uuid.uuid4()), volume_id=volume_id, mode=mode, connection_info={})
+        made = Resource(
+            id=str(uuid.uuid4()),
+            volume_id=volume_id,
+            mode=mode,
+            connection_info={},
+            instance=None,
+            status="reserved",
+        )
         self.all[made.id] = made
         self.lost("create")
         return made.to_dict()
@@ -138,6 +151,7 @@ class Attachments:
         self._log("update", identifier)
         self.fault("update")
         found = self.all[identifier]
+        found.status = "attaching"
         assert connector["mode"] == found.mode
         found.connection_info = {
             "driver_volume_type": "local",
@@ -150,6 +164,7 @@ class Attachments:
     def complete(self, identifier: str) -> None:
         self._log("complete", identifier)
         self.fault("complete")
+        self.all[identifier].status = "attached"
 
     def delete(self, identifier: str) -> None:
         self._log("delete", identifier)

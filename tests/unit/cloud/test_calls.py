@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import types
 from collections.abc import Callable
 
 import pytest
@@ -39,9 +40,17 @@ def over_limit(message: str, retry_after: str | None = None) -> cinder.OverLimit
     return error
 
 
+def of_nova(document: object) -> keystone.Forbidden:
+    """Nova's answers have forms that keystoneauth does not look into."""
+    return keystone.Forbidden(response=types.SimpleNamespace(json=lambda: document))
+
+
 @pytest.mark.parametrize(
     ("failure", "kind", "message"),
     [
+        (of_nova({"forbidden": {"message": "root  disk"}}), errors.CloudAccessDenied, "root disk"),
+        (of_nova(["root disk"]), errors.CloudAccessDenied, "403"),
+        (of_nova({"forbidden": "root disk"}), errors.CloudAccessDenied, "403"),
         (cinder.BadRequest(400, "Invalid volume"), errors.CloudRefused, "Invalid volume"),
         (cinder.ClientException(409, "conflict"), errors.CloudRefused, "conflict"),
         (cinder.HTTPNotImplemented(501, "no"), errors.CloudRefused, "no"),

@@ -25,6 +25,7 @@ def test_backup_asks_for_what_was_named(run, operations) -> None:
     assert request.hostname == socket.gethostname()
     assert (request.incremental, request.max_level, request.always_level) == (False, None, None)
     assert (request.content, request.exclude, request.fallback_to_blocks) == ("blocks", (), False)
+    assert request.cold is False
 
 
 def test_backup_takes_every_option(run, operations) -> None:
@@ -32,8 +33,8 @@ def test_backup_takes_every_option(run, operations) -> None:
     line = (
         f"backup {VOLUME} --single-volume-id {OTHER_VOLUME} --single-volume-id {VOLUME}"
         " --content files --exclude *.log --exclude /tmp/ --fallback-to-blocks"
-        " --incremental --backup-name nightly --hostname node1 --max-level 6 --always-level 3"
-        " --restart-always-level 7.5 --repository /srv/backups"
+        " --incremental --cold --backup-name nightly --hostname node1 --max-level 6"
+        " --always-level 3 --restart-always-level 7.5 --repository /srv/backups"
     )
     assert run(*line.split()).status == 0
     url, request = operations.asked("backup").args
@@ -43,6 +44,7 @@ def test_backup_takes_every_option(run, operations) -> None:
     assert request.incremental is True
     assert (request.content, request.exclude) == ("files", ("*.log", "/tmp/"))
     assert request.fallback_to_blocks is True
+    assert request.cold is True
     levels = (request.max_level, request.always_level, request.restart_always_level)
     assert levels == (6, 3, 7.5)
 
@@ -158,7 +160,7 @@ def test_restore_asks_for_what_was_named(run, operations) -> None:
     line = (
         f"restore {VOLUME} --repository /b --restore-from-date 2026-11-20T21:30:00Z"
         " --backup-name nightly --hostname node1 --volume-type slow --availability-zone az2"
-        " --new-name back --size 30 --meta-override --verify --recreate-vol-on-error"
+        " --new-name back --size 30 --meta-override --in-place --verify --recreate-vol-on-error"
         " --remove-old-vol --yes"
     )
     outcome = run(*line.split())
@@ -172,7 +174,7 @@ def test_restore_asks_for_what_was_named(run, operations) -> None:
     assert (request.backup_name, request.hostname) == ("nightly", "node1")
     assert (request.volume_type, request.availability_zone) == ("slow", "az2")
     assert (request.new_name, request.size_gib) == ("back", 30)
-    assert request.meta_override and request.verify
+    assert request.meta_override and request.in_place and request.verify
     assert request.recreate_vol_on_error and request.remove_old_vol
 
 

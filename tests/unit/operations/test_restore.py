@@ -10,6 +10,8 @@ import pytest
 from cinderclient import exceptions
 
 from freezer_osbrick import errors
+from freezer_osbrick.repository import catalogue, verifications
+from freezer_osbrick.repository.verifications import Verification
 from tests.unit.operations.restoring import NEW, OLD, Bench
 
 
@@ -266,6 +268,113 @@ def test_an_old_volume_that_cinder_does_not_delete_is_kept(bench: Bench) -> None
     assert told.state == "success"
     assert "must not have snapshots" in told.notes[0]
     assert bench.volume.id in bench.volume_ids
+
+
+# -- in place --------------------------------------------------------------------------------------
+
+
+def test_into_the_volume_itself(bench: Bench) -> None:
+    told = bench.restore(in_place=True, verify=True)
+    assert (told.state, told.target, told.verified) == ("success", "in place", True)
+    assert told.restored_volume_id == bench.volume.id
+    assert bench.contents[bench.volume.id] == OLD
+    assert bench.volume_ids == {bench.volume.id}
+    assert "create snapshot" not in bench.cloud.cinder.verbs()
+    assert properties(bench.now(bench.volume.id)) == THEN
+    assert bench.nothing_left
+
+
+def test_in_place_the_volume_keeps_what_it_is_called(bench: Bench) -> None:
+    change(bench)
+    bench.restore(in_place=True)
+    assert properties(bench.now(bench.volume.id)) == SINCE
+    bench.restore(in_place=True, new_name="again")
+    assert properties(bench.now(bench.volume.id)) == ("again", *SINCE[1:])
+    bench.restore(in_place=True, new_name="once more", meta_override=True)
+    assert properties(bench.now(bench.volume.id)) == ("once more", *THEN[1:])
+
+
+@pytest.mark.parametrize("state", ["in-use", "error", "reserved", "backing-up"])
+def test_in_place_only_where_nobody_is(bench: Bench, state: str) -> None:
+    bench.now(bench.volume.id).status = state
+    assert f"in state '{state}'" in str(bench.restore(in_place=True).reason)
+    assert bench.contents[bench.volume.id] == NEW
+    assert bench.cloud.cinder.verbs() == []
+
+
+def test_not_in_place_of_a_servers_volume(bench: Bench) -> None:
+    attach_it(bench)
+    assert "attached to the server s1" in str(bench.restore(in_place=True).reason)
+    assert bench.cloud.cinder.verbs() == []
+
+
+@pytest.mark.parametrize(
+    "request_", [{"size_gib": 2}, {"volume_type": "fast"}, {"availability_zone": "nova"}]
+)
+def test_in_place_the_volume_stays_what_it_is(bench: Bench, request_: dict[str, Any]) -> None:
+    assert "leave --volume-type" in str(bench.restore(in_place=True, **request_).reason)
+    assert bench.cloud.cinder.verbs() == []
+
+
+def test_in_place_there_is_no_old_volume(bench: Bench) -> None:
+    with pytest.raises(errors.BadRequest, match="no old volume"):
+        bench.restore(in_place=True, remove_old_vol=True)
+
+
+def test_not_in_place_of_a_volume_that_is_gone(bench: Bench) -> None:
+    bench.lose_the_volume()
+    assert "does not exist" in str(bench.restore(in_place=True).reason)
+    assert bench.cloud.cinder.verbs() == []
+
+
+def test_not_in_place_what_was_found_damaged(bench: Bench) -> None:
+    (backup,) = catalogue.backups(bench.repository)
+    verifications.add(
+        bench.repository,
+        Verification(backup.id, 1.0, 1.0, ((0, 4096),), 4096, "A pack is damaged."),
+    )
+    told = bench.restore(in_place=True)
+    assert "found damaged" in str(told.reason)
+    assert "A pack is damaged." in str(told.reason)
+    assert bench.cloud.cinder.verbs() == []
+    assert bench.restore().state == "success"  # what is wrong is not known to be needed
+
+
+def fail_half_way(bench: Bench) -> None:
+    seen = [True]
+
+    def broken(volume_id: str, verb: str) -> None:
+        if verb == "write" and volume_id == bench.volume.id:
+            if not seen:
+                raise errors.DeviceError("The disk is broken.")
+            seen.clear()
+
+    bench.broken = broken
+
+
+def test_in_place_broken_off(bench: Bench) -> None:
+    fail_half_way(bench)
+    told = bench.restore(in_place=True)
+    assert "The disk is broken." in str(told.reason)
+    assert "holds parts of two states now: restore it again" in str(told.reason)
+    metadata = bench.now(bench.volume.id).metadata
+    assert metadata == {"tier": "gold", "freezer_osbrick_incomplete": told.backup_id}
+    assert bench.nothing_left
+    bench.broken = lambda volume_id, verb: None
+    assert bench.restore(in_place=True).state == "success"
+    assert bench.now(bench.volume.id).metadata == {"tier": "gold"}
+    assert bench.contents[bench.volume.id] == OLD
+
+
+def test_in_place_broken_off_and_a_new_volume_instead(bench: Bench) -> None:
+    """The volume itself is the user's, and is never deleted."""
+    fail_half_way(bench)
+    told = bench.restore(in_place=True, recreate_vol_on_error=True)
+    assert (told.state, told.target) == ("success", "new")
+    assert bench.contents[str(told.restored_volume_id)] == OLD
+    assert bench.volume_ids == {bench.volume.id, told.restored_volume_id}
+    assert "holds parts of two states" in told.notes[0]
+    assert bench.nothing_left
 
 
 # -- encrypted volumes -----------------------------------------------------------------------------

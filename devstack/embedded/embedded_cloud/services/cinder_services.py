@@ -25,7 +25,7 @@ from oslo_config import cfg  # noqa: E402
 from oslo_log import log as logging  # noqa: E402
 from oslo_service import wsgi  # noqa: E402
 
-from . import api_faults, listener, one_process, standins  # noqa: E402
+from . import api_faults, compute, listener, one_process, standins  # noqa: E402
 
 CONF = cfg.CONF
 CONF.register_opts(
@@ -71,12 +71,12 @@ def _application() -> Any:
         wsgi.Loader(CONF).load_app("osapi_volume"), CONF.embedded.api_faults
     )
     authenticated = auth_token.filter_factory({})
-    compute = standins.Compute(CONF.embedded.servers)
+    nova = compute.Compute(CONF.embedded.servers)
     image = standins.Image()
     return standins.Dispatcher(
         cinder,
         {
-            "/compute": standins.Discovery("/compute", compute.VERSIONS, authenticated(compute)),
+            "/compute": standins.Discovery("/compute", nova.VERSIONS, authenticated(nova)),
             "/image": standins.Discovery("/image", image.VERSIONS, authenticated(image)),
         },
     )
