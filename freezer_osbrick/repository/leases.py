@@ -40,6 +40,11 @@ SETTLES_WITHIN = 3600.0
 # bore times that had not come yet.
 _ENDED, _SEEN = "ended", "seen"
 
+_OUT_OF_TOUCH = (
+    "This run was out of touch with the repository for so long that garbage collection may have"
+    " taken it for dead"
+)
+
 
 class Lease:
     """Held by a backup, a restore or a verification while it works; a context manager.
@@ -105,7 +110,8 @@ class Lease:
         :raises errors.LeaseLost: it was not renewed for too long, or somebody did.
         """
         self._renew()
-        self._prove()
+        if self._is_lost():
+            raise errors.LeaseLost(f"{_OUT_OF_TOUCH}: nothing was committed.")
 
     def prove_commit(self, take_back: Callable[[], object]) -> None:
         """Make sure, after a commit, that the lease held until then: between :meth:`confirm` and
@@ -114,28 +120,27 @@ class Lease:
         :param take_back: undoes the commit; called where the lease was lost.
         :raises errors.LeaseLost: it was.
         """
+        if not self._is_lost(self._store.now()):
+            return
         try:
-            self._prove(self._store.now())
-        except errors.LeaseLost as lost:
-            try:
-                take_back()
-            except errors.StoreError as error:
-                errors.annotate(lost, f"It could not be taken back: remove it. ({error})")
-            raise
+            take_back()
+        except errors.StoreError as error:
+            raise errors.LeaseLost(
+                f"{_OUT_OF_TOUCH}: what was committed may lack something and could not be taken"
+                f" back, remove it. ({error})"
+            ) from error
+        raise errors.LeaseLost(f"{_OUT_OF_TOUCH}: what was committed was taken back.")
 
-    def _prove(self, now: float | None = None) -> None:
+    def _is_lost(self, now: float | None = None) -> bool:
         """:param now: seconds on the store's clock, where that is not the last renewal."""
-        slept = self._slept or (now is not None and now - self._last > TRUSTED_FOR)
-        if not slept:
-            try:
-                self._store.stat(f"{self._prefix}{0:06d}")
-                return
-            except errors.ObjectMissing:
-                pass  # who takes a lease for dead deletes its objects, this one first
-        raise errors.LeaseLost(
-            "This run was out of touch with the repository for so long that garbage collection"
-            " may have taken it for dead: nothing was committed."
-        )
+        if self._slept or (now is not None and now - self._last > TRUSTED_FOR):
+            return True
+        try:
+            # Who takes a lease for dead deletes its objects, this one first.
+            self._store.stat(f"{self._prefix}{0:06d}")
+        except errors.ObjectMissing:
+            return True
+        return False
 
     @property
     def _prefix(self) -> str:

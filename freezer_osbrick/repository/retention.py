@@ -218,18 +218,28 @@ def _protect(
         newest: dict[str, list[str]] = defaultdict(list)
         if present:
             newest[present[-1].id].append("newest backup of the volume")
-        # A host whose clock was wrong made a backup that only looks old.
-        stored = [backup for backup in undamaged if backup.id in findings.stored]
-        if stored:
-            latest = max(stored, key=lambda backup: (findings.stored[backup.id], *_age(backup)))
-            if not newest[latest.id]:
-                newest[latest.id].append("stored last of all backups of the volume")
+        # A host whose clock was wrong made a backup that only looks old, or one that looks newer
+        # than those after it.
+        last = _stored_last(undamaged, findings)
+        if last and not newest[last]:
+            newest[last].append("stored last of all backups of the volume")
         if undamaged and not newest[undamaged[-1].id]:
             newest[undamaged[-1].id].append("newest undamaged backup of the volume")
         if verified:
             newest[verified[-1].id].append("newest verified backup of the volume")
+        last = _stored_last(verified, findings)
+        if last and not newest[last]:
+            newest[last].append("stored last of all verified backups of the volume")
         for backup_id, why in newest.items():
             reasons[backup_id] += why
+
+
+def _stored_last(backups: Iterable[Backup], findings: Findings) -> str | None:
+    """The id of the backup that the store got last."""
+    stored = [backup for backup in backups if backup.id in findings.stored]
+    if not stored:
+        return None
+    return max(stored, key=lambda backup: (findings.stored[backup.id], *_age(backup))).id
 
 
 def _decision(backup: Backup, reasons: list[str], damaged: bool) -> Decision:

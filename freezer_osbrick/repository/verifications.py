@@ -43,6 +43,8 @@ class Verification:
         them where they are many.
     :param lost: bytes of the volume that cannot be restored.
     :param reason: why, one sentence; empty where nothing is damaged.
+    :param number: larger than that of each that was known before: what counts as later, whatever
+        the store's clock does.
     """
 
     backup: str
@@ -51,6 +53,7 @@ class Verification:
     ranges: tuple[tuple[int, int], ...] = ()
     lost: int = 0
     reason: str = ""
+    number: int = 0
 
     @property
     def damaged(self) -> bool:
@@ -86,7 +89,10 @@ class Condition:
 
 
 def add(repository: Repository, verification: Verification) -> None:
-    """Store a verification."""
+    """Store a verification, as the latest of its backup; its number is set here."""
+    known = read(repository, [verification.backup]).get(verification.backup, {}).values()
+    number = max((one.number for one in known), default=0) + 1
+    verification = dataclasses.replace(verification, number=number)
     object_id = os.urandom(form.OBJECT_ID_SIZE)
     sealer = repository.sealer
     document = dataclasses.asdict(verification)
@@ -188,9 +194,9 @@ def tidy(repository: Repository, known: Mapping[str, Mapping[str, Verification]]
             repository.store.delete(name)
 
 
-def _order(verification: Verification) -> tuple[float, bool]:
+def _order(verification: Verification) -> tuple[int, float, bool]:
     """Of two at one time, the one that found damage counts as the later."""
-    return verification.time, verification.damaged
+    return verification.number, verification.time, verification.damaged
 
 
 def _names(repository: Repository, backup_ids: Collection[str] | None) -> list[re.Match[str]]:
@@ -235,6 +241,7 @@ def _parse(repository: Repository, name: re.Match[str], data: bytes) -> Verifica
             ranges=tuple((int(offset), int(length)) for offset, length in document["ranges"]),
             lost=int(document["lost"]),
             reason=str(document["reason"]),
+            number=int(document.get("number", 0)),  # an early version gave none
         )
     except form.UNREADABLE_JSON as error:
         raise errors.Damaged(f"Its content cannot be read: {form.told(error)}.") from None

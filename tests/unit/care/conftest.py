@@ -9,7 +9,12 @@ from typing import Any
 import pytest
 
 from freezer_osbrick import opts
+from freezer_osbrick.cloud.volumes import VolumeRecord
+from freezer_osbrick.device.volume_device import Device
+from freezer_osbrick.operations.backup import BackupRequest, _VolumeBackup
+from freezer_osbrick.operations.contents import Blocks
 from freezer_osbrick.operations.context import Context
+from freezer_osbrick.operations.report import VolumeReport
 from freezer_osbrick.pipeline.backup import BackupWriter
 from freezer_osbrick.pipeline.progress import Progress
 from freezer_osbrick.pipeline.restore import RestoreReader
@@ -64,6 +69,7 @@ class Shelf:
             "time": self.store.now() if time is None else time,
             "level": 1 if parent else 0,
             "parent": parent,
+            "content": "blocks",
             "volume": {"id": volume, "name": f"volume {volume}", "project_id": project},
         }
         writer = BackupWriter(
@@ -120,6 +126,26 @@ def shelf(request: pytest.FixtureRequest) -> Shelf:
 def context(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> Context:
     """What the verbs take; every URL leads to the shelf's repository."""
     return context_of(shelf, monkeypatch)
+
+
+def volume_backup(
+    context: Context,
+    repository: Repository,
+    volume: str,
+    device: Device,
+    *,
+    incremental: bool = True,
+    name: str = "v",
+) -> tuple[_VolumeBackup, VolumeRecord, VolumeReport]:
+    """A volume's backup as the verb makes it, from the attached device on: no cloud is needed."""
+    report = VolumeReport(volume)
+    request = BackupRequest((volume,), "nightly", "node1", incremental=incremental)
+    one = _VolumeBackup(context, repository, request, report, None)
+    one._contents = Blocks(device)
+    record = VolumeRecord.from_dict(
+        {"id": volume, "name": name, "description": "", "size_gib": 1, "status": "in-use"}
+    )
+    return one, record, report
 
 
 def context_of(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> Context:

@@ -3,21 +3,15 @@
 
 from __future__ import annotations
 
-from freezer_osbrick.cloud.volumes import VolumeRecord
-from freezer_osbrick.operations.backup import BackupRequest, _VolumeBackup
-from freezer_osbrick.operations.report import VolumeReport
 from freezer_osbrick.repository import verifications
 from freezer_osbrick.repository.verifications import Verification
-from tests.unit.care.conftest import CHUNK, DAY
+from tests.unit.care.conftest import CHUNK, DAY, volume_backup
+from tests.unit.fakes import MemoryDevice
 
 
 def planned(shelf, context):
-    report = VolumeReport("v1")
-    request = BackupRequest(("v1",), "nightly", "node1", incremental=True)
-    backup = _VolumeBackup(context, shelf.repository, request, report, None)
-    record = VolumeRecord.from_dict(
-        {"id": "v1", "name": "v", "description": "", "size_gib": 1, "status": "in-use"}
-    )
+    device = MemoryDevice(b"")
+    backup, record, report = volume_backup(context, shelf.repository, "v1", device)
     return backup._plan(record, int(shelf.store.now())), report
 
 

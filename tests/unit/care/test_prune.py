@@ -214,6 +214,20 @@ verdicts = st.lists(
 )
 
 
+def test_what_was_found_later_counts_whatever_the_clock_does(shelf, days) -> None:
+    """The store's clock was ahead when a backup was found whole, and is right when it is found
+    damaged; and the other way round."""
+    year = 365 * DAY
+    repository, newest = shelf.repository, days[-1]
+    now = shelf.store.clock
+    verifications.add(repository, Verification(newest, now + year, 1.0))
+    verifications.add(repository, Verification(newest, now, 0.1, ((0, 4096),), 4096, "Damaged."))
+    assert verifications.condition(repository, newest).damage
+    verifications.add(repository, Verification(newest, now - year, 1.0))
+    condition = verifications.condition(repository, newest)
+    assert not condition.damage and condition.verified == now - year
+
+
 @given(verdicts)
 def test_what_is_superseded_says_nothing_that_counts(several) -> None:
     named = {f"{number}": verification for number, verification in enumerate(several)}

@@ -151,6 +151,17 @@ def test_a_backup_that_only_looks_old_is_kept() -> None:
     assert reasons(decisions)["after the jump"] == ("stored last of all backups of the volume",)
 
 
+def test_a_verified_backup_that_only_looks_older_than_another_is_kept() -> None:
+    """The clock of its host was a year ahead, a year ago: what it made then looks newer than what
+    was verified since."""
+    backups = [made("wrong", NOW - 2 * DAY), made("right", NOW - 30 * DAY), made("last", NOW - DAY)]
+    stored = {"wrong": NOW - 367 * DAY, "right": NOW - 30 * DAY, "last": NOW - DAY}
+    findings = Findings(stored=stored, verified={"wrong", "right"})
+    told = reasons(decide(backups, Rules(last=1), now=NOW, findings=findings))
+    assert told["wrong"] == ("newest verified backup of the volume",)
+    assert told["right"] == ("stored last of all verified backups of the volume",)
+
+
 def test_the_future_counts_for_nothing() -> None:
     backups = [made("a", NOW - 2 * DAY), made("b", NOW - DAY), made("future", NOW + 365 * DAY)]
     decisions = decide(backups, Rules(last=1), now=NOW)

@@ -189,7 +189,7 @@ def test_who_slept_at_the_commit_takes_it_back(repo, hours):
             lease.prove_commit(lambda: repo.store.delete(name))
             restore(repo, second, MemoryDevice(bytes(source.size)))
             return
-        with pytest.raises(errors.LeaseLost):
+        with pytest.raises(errors.LeaseLost, match="what was committed was taken back"):
             lease.prove_commit(lambda: repo.store.delete(name))
     assert catalogue.backups(repo) == []
 
@@ -200,7 +200,7 @@ def test_what_cannot_be_taken_back_is_said(repo):
 
     with leases.Lease(repo, "backup") as lease:
         repo.store.time += leases.TRUSTED_FOR + 1
-        with pytest.raises(errors.LeaseLost, match="could not be taken back.*No deleting"):
+        with pytest.raises(errors.LeaseLost, match="not be taken back, remove it.*No deleting"):
             lease.prove_commit(refused)
 
 

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+from freezer_osbrick.repository.leases import Lease
 from freezer_osbrick.store import base
 from tests.unit.fakes import MemoryStore
 
@@ -158,8 +159,10 @@ class Agent:
 
     :ivar error: what its work has raised; None where it went well or is under way.
     :ivar result: what its work has returned.
-    :ivar lost_touch: whether it may have been taken for dead: clocks have jumped, or half a day has
-        passed, since it began.
+    :ivar lease: that it holds or held last.
+    :ivar renewed: when, of the seconds that have truly passed, it renewed that.
+    :ivar lost_touch: whether it may have been taken for dead: clocks have jumped, or it slept for
+        half a day.
     """
 
     current = threading.local()
@@ -181,7 +184,8 @@ class Agent:
         self.error: BaseException | None = None
         self.result: Any = None
         self.lost_touch = False
-        self.began = store.elapsed
+        self.lease: Lease | None = None
+        self.renewed = store.elapsed
         self._task = task
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
@@ -199,6 +203,17 @@ class Agent:
     def kill(self) -> None:
         self.gate.kill()
         self._thread.join()
+
+    def renew(self, store: SharedStore) -> bool:
+        """Do what a lease's own thread does all the time; whether there was a lease to renew."""
+        lease = self.lease
+        if lease is None or not lease._thread.is_alive() or lease._renewing.locked():
+            return False
+        lease._store = store
+        lease._renew()
+        lease._store = self.gate
+        self.renewed = store.elapsed
+        return True
 
     @property
     def ended(self) -> bool:
