@@ -29,7 +29,19 @@ OSBRICK_OPTS = [
         help="Folder for the journals of running backups and for scratch files. Default: "
         "/var/lib/freezer-osbrick for root, ~/.local/state/freezer-osbrick for everyone else.",
     ),
-    cfg.IntOpt("workers", default=4, min=1, help="Threads that work on one volume."),
+    cfg.IntOpt(
+        "parallel",
+        default=10,
+        min=1,
+        help="Volumes that are backed up or restored at the same time; fewer where memory does not "
+        "suffice, 512 MiB for each.",
+    ),
+    cfg.IntOpt(
+        "workers",
+        default=4,
+        min=1,
+        help="Threads that read, compress and write: all volumes of a run share them.",
+    ),
     cfg.IntOpt(
         "compression_level",
         default=1,
@@ -203,6 +215,12 @@ REPOSITORY_OPTS = [
         default=300.0,
         min=0,
         help="For how many seconds a call is repeated that a remote store could not answer.",
+    ),
+    cfg.IntOpt(
+        "connections",
+        default=16,
+        min=1,
+        help="Requests to the store that are under way at the same time, for all volumes of a run.",
     ),
     cfg.StrOpt(
         "upload_limit", help="Bytes a second that are sent at most: a number, or 10K, 120M, 1G."

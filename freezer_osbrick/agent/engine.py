@@ -90,6 +90,7 @@ class OsbrickEngine(freezer_engine.BackupEngine):
             max_level=int(max_level) if max_level else None,
             always_level=int(always_level) if always_level else None,
             restart_always_level=float(restart_always_level) if restart_always_level else None,
+            report_file=run.report_file,
         )
         if self.dry_run:
             volume = run.client_manager.get_cinder().get_volume(backup_resource)
@@ -150,6 +151,7 @@ class OsbrickEngine(freezer_engine.BackupEngine):
             recreate_vol_on_error=run.recreate_vol_on_error,
             remove_old_vol=run.remove_old_vol,
             to_folder=run.to_folder,
+            report_file=run.report_file,
         )
         with self._context() as context:
             clean_up(context)
@@ -252,6 +254,8 @@ class OsbrickEngine(freezer_engine.BackupEngine):
 
         run = self._run
         conf = settings.load(CONF, run.client_manager, compressed=run.compression != "none")
+        if run.parallel:
+            conf.set_override("parallel", run.parallel, group="osbrick")
         if run.osbrick.settings:
             opts.set_repository(conf, run.osbrick.repository, run.osbrick.settings)
         with contextlib.redirect_stdout(sys.stderr), ending.in_order(LOG):

@@ -108,6 +108,19 @@ OPTIONS = [
         help="Engine osbrick, backup: detach the volume from its server, back the volume itself "
         "up, and attach it again.",
     ),
+    cfg.IntOpt(
+        "parallel",
+        dest="parallel",
+        min=1,
+        help="Engine osbrick: volumes to back up or restore at the same time. Default: parallel in "
+        "the group [osbrick], which is 10.",
+    ),
+    cfg.StrOpt(
+        "report-file",
+        dest="report_file",
+        help="Engine osbrick: file in which is kept what becomes of each volume, as JSON, while "
+        "the run goes on.",
+    ),
     cfg.StrOpt(
         "volume-type",
         dest="volume_type",

@@ -14,7 +14,7 @@ from keystoneauth1 import exceptions as auth_exceptions
 from oslo_log import log as logging
 from oslo_utils import strutils
 
-from freezer_osbrick import errors
+from freezer_osbrick import errors, interruption
 
 LOG = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ class Calls:
     """
 
     def __init__(
-        self, retries: int, *, sleep: Callable[[float], None] = tenacity.nap.sleep
+        self, retries: int, *, sleep: Callable[[float], None] = interruption.sleep
     ) -> None:
         self._retries = retries
         self._sleep = sleep

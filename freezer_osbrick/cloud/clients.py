@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import functools
+import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -50,6 +51,7 @@ class Cloud:
         self._region_name = region_name or conf.cloud.region_name
         self._interface = interface or conf.cloud.interface or "public"
         self._calls = Calls(conf.cloud.api_retries)
+        self._of_thread = threading.local()
 
     @classmethod
     def from_environment(cls, conf: cfg.ConfigOpts) -> Cloud:
@@ -78,10 +80,16 @@ class Cloud:
             interface=conf.cloud.interface or _first(region.get_interface("block-storage")),
         )
 
-    @functools.cached_property
+    @property
     def cinder(self) -> Any:
-        """cinderclient's client, with the newest microversion that both sides know."""
-        return self.call("reach Cinder", self._connect)
+        """cinderclient's client, with the newest microversion that both sides know.
+
+        Each thread has its own: its managers keep a file open while they list. They share the
+        session, which knows the token and what was discovered.
+        """
+        if not hasattr(self._of_thread, "cinder"):
+            self._of_thread.cinder = self.call("reach Cinder", self._connect)
+        return self._of_thread.cinder
 
     @functools.cached_property
     def nova(self) -> adapter.Adapter:

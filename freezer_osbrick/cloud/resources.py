@@ -10,7 +10,7 @@ from typing import Any
 
 from oslo_log import log as logging
 
-from freezer_osbrick import errors
+from freezer_osbrick import errors, interruption
 from freezer_osbrick.cloud import tags as tags_module
 from freezer_osbrick.cloud import waiting
 from freezer_osbrick.cloud.clients import Cloud
@@ -205,7 +205,8 @@ def _request(
 def _removed(cloud: Cloud, run: Run, kind: Kind, resource: Any, because: BaseException) -> bool:
     """Remove a resource because of an error, and tell with the error if that fails."""
     try:
-        remove(cloud, run, kind, resource.id, size_gib=resource.size)
+        with interruption.shielded():
+            remove(cloud, run, kind, resource.id, size_gib=resource.size)
     except errors.OsbrickError as failure:
         errors.annotate(because, f"Also: {failure}")
         return False

@@ -8,7 +8,7 @@ from types import TracebackType
 
 from oslo_log import log as logging
 
-from freezer_osbrick import errors
+from freezer_osbrick import errors, interruption
 
 LOG = logging.getLogger(__name__)
 
@@ -39,6 +39,10 @@ class Unwinding:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        with interruption.shielded():
+            self._unwind(error)
+
+    def _unwind(self, error: BaseException | None) -> None:
         first = error
         interrupt: BaseException | None = None
         while self._steps:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Collection
 from typing import Any
 
-from freezer_osbrick import errors
+from freezer_osbrick import errors, interruption
 from freezer_osbrick.cloud.clients import Cloud
 
 _FIRST_PAUSE = 0.05
@@ -32,7 +32,7 @@ class Pauses:
         left = self._deadline - time.monotonic()
         if left <= 0:
             return False
-        time.sleep(min(self._next, left))
+        interruption.sleep(min(self._next, left))
         self._next = min(self._next * _GROWTH, self._longest)
         return True
 
@@ -57,6 +57,7 @@ def wait_for(
     """
     pauses = Pauses(cloud, size_gib)
     while True:
+        interruption.check()
         resource = cloud.call(f"look at {what}", get, resource_id)
         if resource.status in wanted:
             return resource

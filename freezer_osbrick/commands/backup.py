@@ -63,12 +63,13 @@ class Backup(transfer.TransferCommand):
             help="host to record in the backup (default: this one)",
         )
         _add_level_arguments(parser)
+        transfer.add_run_arguments(parser, "back up")
         return parser
 
     def check(self, parsed_args: argparse.Namespace) -> None:
         super().check(parsed_args)
         base.check_repository(parsed_args)
-        if not base.volume_ids(parsed_args):
+        if not transfer.chosen_volumes(parsed_args):
             raise errors.BadRequest("Name at least one volume by its id.")
         if parsed_args.content == "blocks" and (
             parsed_args.exclude or parsed_args.fallback_to_blocks
@@ -81,7 +82,7 @@ class Backup(transfer.TransferCommand):
         from freezer_osbrick.operations.backup import BackupRequest, backup
 
         request = BackupRequest(
-            volume_ids=base.volume_ids(parsed_args),
+            volume_ids=transfer.chosen_volumes(parsed_args),
             backup_name=parsed_args.backup_name,
             hostname=parsed_args.hostname,
             incremental=parsed_args.incremental,
@@ -92,6 +93,7 @@ class Backup(transfer.TransferCommand):
             max_level=parsed_args.max_level,
             always_level=parsed_args.always_level,
             restart_always_level=parsed_args.restart_always_level,
+            report_file=parsed_args.report_file,
         )
         context = self.open_context(parsed_args)
         url = base.repository_url(context, parsed_args)

@@ -32,6 +32,10 @@ class Event(Protocol):
     def total_bytes(self) -> int: ...
 
 
+# Phases of a volume that is not at work; the others are drawn.
+WAITING = "waiting"
+ENDED = "ended"
+
 Listener = Callable[[Event], None]
 
 
@@ -81,16 +85,47 @@ def bars(stream: TextIO) -> Iterator[Listener]:
 
 
 class VolumeBars:
-    """One bar a volume, a new one with each phase, so that its rate is that phase's."""
+    """One bar a volume at work, a new one with each phase, so that its rate is that phase's; and
+    one for all of them together where there are several."""
 
     def __init__(self, drawing: Progress) -> None:
         self._drawing = drawing
         self._lock = threading.Lock()
         self._tasks: dict[str, tuple[str, TaskID]] = {}
+        self._all: TaskID | None = None
+        self._volumes: set[str] = set()
+        self._ended = 0
 
     def show(self, event: Event) -> None:
         """Draw one event; called from the threads of several volumes."""
-        self._drawing.update(self._task(event), completed=event.done_bytes)
+        if event.phase == WAITING:
+            with self._lock:
+                self._volumes.add(event.volume_id)
+        elif event.phase == ENDED:
+            self._end(event)
+        else:
+            self._drawing.update(self._task(event), completed=event.done_bytes)
+            self._count()
+
+    def _end(self, event: Event) -> None:
+        with self._lock:
+            self._ended += 1
+            _, task = self._tasks.pop(event.volume_id, (None, None))
+            if task is not None:
+                self._drawing.remove_task(task)
+        self._count()
+
+    def _count(self) -> None:
+        """How many are done of how many."""
+        with self._lock:
+            total = len(self._volumes)
+            if total < 2:
+                return
+            if self._all is None:
+                self._all = self._drawing.add_task("", total=None)
+            # Volumes and not bytes: without a total, no column takes them for a size.
+            told = f"{self._ended} of {total} volumes, {len(self._tasks)} at work"
+            self._drawing.update(self._all, description=told)
 
     def _task(self, event: Event) -> TaskID:
         with self._lock:

@@ -106,12 +106,13 @@ class Restore(transfer.TransferCommand):
         target.add_argument(
             "--yes", action="store_true", help="do not ask before old volumes are removed"
         )
+        transfer.add_run_arguments(parser, "restore")
         return parser
 
     def check(self, parsed_args: argparse.Namespace) -> None:
         super().check(parsed_args)
         base.check_repository(parsed_args)
-        volumes = base.volume_ids(parsed_args)
+        volumes = transfer.chosen_volumes(parsed_args)
         if parsed_args.backup:
             if volumes:
                 raise errors.BadRequest("Name volumes or one --backup, not both.")
@@ -127,7 +128,7 @@ class Restore(transfer.TransferCommand):
         from freezer_osbrick.operations.restore import RestoreRequest, restore
 
         request = RestoreRequest(
-            volume_ids=base.volume_ids(parsed_args),
+            volume_ids=transfer.chosen_volumes(parsed_args),
             backup_id=parsed_args.backup,
             backup_name=parsed_args.backup_name,
             hostname=parsed_args.hostname,
@@ -142,6 +143,7 @@ class Restore(transfer.TransferCommand):
             recreate_vol_on_error=parsed_args.recreate_vol_on_error,
             remove_old_vol=parsed_args.remove_old_vol,
             to_folder=parsed_args.to_folder,
+            report_file=parsed_args.report_file,
         )
         context = self.open_context(parsed_args)
         url = base.repository_url(context, parsed_args)

@@ -7,10 +7,12 @@ import argparse
 import contextlib
 from typing import TYPE_CHECKING, Any
 
+from freezer_osbrick import errors
 from freezer_osbrick.commands import base, progress
 from freezer_osbrick.commands.columns import BackupId, Bytes, Column, Moment, Seconds, Sentence
 
 if TYPE_CHECKING:
+    from freezer_osbrick.operations.context import Context
     from freezer_osbrick.operations.report import RunReport
 
 FAILED = 1
@@ -39,8 +41,60 @@ def byte_columns(*names: str, everyday: bool = True) -> tuple[Column, ...]:
     )
 
 
+def add_run_arguments(parser: argparse.ArgumentParser, verb: str) -> None:
+    """How many at a time, and what is kept of the run for a second try."""
+    group = parser.add_argument_group("the run")
+    group.add_argument(
+        "--parallel",
+        metavar="<number>",
+        type=count,
+        help=f"volumes to {verb} at the same time (default: of the configuration, 10)",
+    )
+    group.add_argument(
+        "--report-file",
+        metavar="<file>",
+        help="keep in this file what becomes of each volume, as JSON, while the run goes on",
+    )
+    group.add_argument(
+        "--retry-failed",
+        metavar="<file>",
+        help=(
+            f"{verb} the volumes that a run did not finish: its report file, or what it printed "
+            "with -f json"
+        ),
+    )
+
+
+def count(text: str) -> int:
+    """A number of things for argparse: 1 or more."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number; give 1, 2, 3 and so on")
+    return int(text)
+
+
+def chosen_volumes(parsed_args: argparse.Namespace) -> tuple[str, ...]:
+    """The volumes that are named, or those that an earlier run did not finish.
+
+    :raises errors.BadRequest: both are given, or nothing is left to be tried again.
+    """
+    named = base.volume_ids(parsed_args)
+    if parsed_args.retry_failed is None:
+        return named
+    if named:
+        raise errors.BadRequest("Name volumes or --retry-failed, not both.")
+    from freezer_osbrick.operations import report
+
+    return report.not_done(parsed_args.retry_failed)
+
+
 class TransferCommand(base.OsbrickLister):
     """A command that moves volumes and reports one row each."""
+
+    def open_context(self, parsed_args: argparse.Namespace) -> Context:
+        context = super().open_context(parsed_args)
+        if parsed_args.parallel is not None:
+            context.conf.set_override("parallel", parsed_args.parallel, group="osbrick")
+        return context
 
     def progress(
         self, parsed_args: argparse.Namespace

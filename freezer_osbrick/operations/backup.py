@@ -12,23 +12,24 @@ from collections.abc import Iterator
 
 from oslo_log import log
 
-from freezer_osbrick import errors
+from freezer_osbrick import errors, interruption
 from freezer_osbrick.cloud import borrowing, staging, volumes
 from freezer_osbrick.cloud.ledger import Run
 from freezer_osbrick.cloud.volumes import VolumeRecord
 from freezer_osbrick.device.volume_device import Device
-from freezer_osbrick.operations import contents
-from freezer_osbrick.operations import report as reports
+from freezer_osbrick.operations import contents, parallel
 from freezer_osbrick.operations.attach import attached
 from freezer_osbrick.operations.contents import Contents
 from freezer_osbrick.operations.context import Context
+from freezer_osbrick.operations.families import Families
 from freezer_osbrick.operations.levels import Levels
 from freezer_osbrick.operations.planning import Plan, plan
-from freezer_osbrick.operations.report import RunReport, VolumeReport
+from freezer_osbrick.operations.report import PARTIAL, RunReport, VolumeReport
 from freezer_osbrick.pipeline.backup import Amounts, BackupWriter
 from freezer_osbrick.pipeline.progress import Listener, Progress
 from freezer_osbrick.repository import catalogue, verifications
 from freezer_osbrick.repository import format as form
+from freezer_osbrick.repository.catalogue import Backup
 from freezer_osbrick.repository.leases import Lease
 from freezer_osbrick.repository.manifest import Head, Manifest
 from freezer_osbrick.repository.repository import Repository
@@ -48,6 +49,7 @@ class BackupRequest:
     :param fallback_to_blocks: a volume without a file system is backed up as blocks.
     :param cold: a volume is detached from its server, backed up itself, and attached again.
     :param max_level, always_level, restart_always_level: as :class:`levels.Levels` has them.
+    :param report_file: where the report is kept while the run goes on.
     """
 
     volume_ids: tuple[str, ...]
@@ -61,6 +63,7 @@ class BackupRequest:
     max_level: int | None = None
     always_level: int | None = None
     restart_always_level: float | None = None
+    report_file: str | None = None
 
     @property
     def levels(self) -> Levels:
@@ -72,7 +75,7 @@ class BackupRequest:
 def backup(
     context: Context, url: str, request: BackupRequest, progress: Listener | None = None
 ) -> RunReport:
-    """Back up the volumes, one after the other. A volume's own status never changes, unless the
+    """Back up the volumes, several at a time. A volume's own status never changes, unless the
     backup is cold.
 
     :param url: of the repository, which is made if there is none.
@@ -81,13 +84,31 @@ def backup(
     """
     if not request.volume_ids:
         raise errors.BadRequest("No volume is named: there is nothing to back up.")
-    context.cloud.cinder  # noqa: B018  no repository is made for somebody without credentials
+    context.set_up()  # no repository is made for somebody without credentials
     repository = context.open_repository(url, create=True)
 
-    def one(volume: VolumeReport) -> None:
-        _VolumeBackup(context, repository, request, volume, progress).run()
+    shared = _Shared()
 
-    return reports.each(request.volume_ids, one)
+    def one(volume: VolumeReport) -> None:
+        _VolumeBackup(context, repository, request, shared, volume, progress).run()
+
+    return parallel.each(
+        RunReport.of(request.volume_ids, request.report_file),
+        one,
+        parallel=context.conf.osbrick.parallel,
+        listener=progress,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Shared:
+    """What the volumes of a run share.
+
+    :param heads: of backups that were read already.
+    """
+
+    families: Families = dataclasses.field(default_factory=Families)
+    heads: dict[str, Backup] = dataclasses.field(default_factory=dict)
 
 
 class _VolumeBackup:
@@ -98,12 +119,14 @@ class _VolumeBackup:
         context: Context,
         repository: Repository,
         request: BackupRequest,
+        shared: _Shared,
         report: VolumeReport,
         listener: Listener | None,
     ) -> None:
         self._context = context
         self._repository = repository
         self._request = request
+        self._shared = shared
         self._report = report
         self._progress = Progress(report.volume_id, listener)
         self._contents: Contents
@@ -153,7 +176,8 @@ class _VolumeBackup:
                 device, record.id, content, patterns, repair=writable
             ) as self._contents:
                 self._store(device, record, self._frozen_at)
-            self._progress.enter("detach")
+            with interruption.shielded():  # what follows only takes down
+                self._progress.enter("detach")
 
     @contextlib.contextmanager
     def _still(self, run: Run, record: VolumeRecord) -> Iterator[str]:
@@ -186,7 +210,12 @@ class _VolumeBackup:
     def _store_under(
         self, lease: Lease, device: Device, record: VolumeRecord, frozen_at: int
     ) -> None:
-        chosen = self._plan(record, frozen_at)
+        with self._shared.families.turn(record, lambda: self._plan(record, frozen_at)) as chosen:
+            self._store_by(chosen, lease, device, record, frozen_at)
+
+    def _store_by(
+        self, chosen: Plan, lease: Lease, device: Device, record: VolumeRecord, frozen_at: int
+    ) -> None:
         try:
             self._write(lease, device, record, frozen_at, chosen)
         except (errors.Damaged, errors.BackupMissing) as error:
@@ -203,7 +232,9 @@ class _VolumeBackup:
     def _plan(self, record: VolumeRecord, now: int) -> Plan:
         kind = self._contents.kind
         usable = catalogue.backups(
-            self._repository, lambda backup: backup.head.get("content") == kind
+            self._repository,
+            lambda backup: backup.head.get("content") == kind,
+            known=self._shared.heads,
         )
         while True:
             chosen = plan(
@@ -218,9 +249,9 @@ class _VolumeBackup:
             if not parent or not verifications.condition(self._repository, parent.id).damage:
                 return chosen
             # What it lacks must not be missing in its successors too.
-            self._report.notes.append(
-                f"Backup {parent.id} was found damaged: this one does not build on it."
-            )
+            note = f"Backup {parent.id} was found damaged: this one does not build on it."
+            if note not in self._report.notes:
+                self._report.notes.append(note)
             usable.remove(parent)
 
     def _write(
@@ -253,7 +284,7 @@ class _VolumeBackup:
                 laid.device,
                 parent=parent,
                 hints=laid.hints,
-                threads=settings.workers,
+                threads=self._context.budget,
                 compression_level=settings.compression_level,
                 progress=self._progress,
             )
@@ -307,7 +338,7 @@ class _VolumeBackup:
         for one in unread:
             LOG.warning("Volume %s: %r: %s.", self._report.volume_id, one.path, one.reason)
         if unread:
-            self._report.state = reports.PARTIAL
+            self._report.state = PARTIAL
             self._report.reason = contents.told(unread)
 
 

@@ -13,6 +13,7 @@ from freezer_osbrick import errors, opts
 from freezer_osbrick.cloud.clients import Cloud
 from freezer_osbrick.cloud.ledger import Ledger
 from freezer_osbrick.device.host import Host
+from freezer_osbrick.pipeline.workers import Budget
 from freezer_osbrick.repository import repository
 from freezer_osbrick.store import address
 from freezer_osbrick.store.base import Store
@@ -55,6 +56,19 @@ class Context:
     def ledger(self) -> Ledger:
         folder = os.path.join(opts.state_path(self.conf), "ledger")
         return Ledger(folder, self.host.name, lease=self.conf.cloud.lease)
+
+    @functools.cached_property
+    def budget(self) -> Budget:
+        """The steps that all volumes of a run may have under way together."""
+        return Budget(self.conf.osbrick.workers)
+
+    def set_up(self) -> None:
+        """Make at once what the threads of several volumes are going to share.
+
+        :raises errors.ConfigurationError: there are no credentials, or not enough.
+        """
+        self.cloud.cinder, self.cloud.project_id, self.cloud.is_admin  # noqa: B018
+        self.host, self.ledger, self.budget  # noqa: B018
 
     def open_store(self, url: str, *, create: bool = False) -> Store:
         """The store at a URL, or the one that the configuration has by that name."""

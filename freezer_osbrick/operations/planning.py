@@ -15,10 +15,12 @@ from freezer_osbrick.repository.catalogue import Backup
 class Plan:
     """:param level: Freezer's number for it; 0 is a full backup.
     :param parent: what it holds at the same place is not stored again; None stores everything.
+    :param first: whether this is the volume's very first backup.
     """
 
     level: int
     parent: Backup | None
+    first: bool = False
 
 
 def plan(
@@ -35,7 +37,7 @@ def plan(
     An incremental backup builds on the newest backup of the volume, whatever its name. A full one
     builds on nothing, so that damage to older ones does not reach it; but a volume's very first
     builds on its newest relative: a volume of the same project that was made from the same image
-    or volume, or the volume that it was made from.
+    or volume, the volume that it was made from, or one that was made from it.
 
     :param backups: usable ones of the repository, oldest first.
     :param now: seconds since the epoch.
@@ -52,7 +54,7 @@ def plan(
     if of_volume:
         return Plan(0, None)
     relatives = [backup for backup in backups if _related(record, backup)]
-    return Plan(0, relatives[-1] if relatives else None)
+    return Plan(0, relatives[-1] if relatives else None, first=True)
 
 
 def _related(record: VolumeRecord, backup: Backup) -> bool:
@@ -64,4 +66,4 @@ def _related(record: VolumeRecord, backup: Backup) -> bool:
         other.get("source_volume_id"),
         backup.volume_id,
     )
-    return bool(same_image or same_source)
+    return bool(same_image or same_source or record.id == other.get("source_volume_id"))

@@ -3,28 +3,27 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import time
-from collections.abc import Callable, Iterator
+import json
+import os
+from collections.abc import Iterable
 from typing import Any
 
-from oslo_log import log
-
 from freezer_osbrick import errors
-
-LOG = log.getLogger(__name__)
 
 SUCCESS = "success"
 ERROR = "error"
 PARTIAL = "partial"  # done, but for files that the report names
+WAITING = "waiting"  # not done yet
+INTERRUPTED = "interrupted"  # the run was ended before it was done
 
 
 @dataclasses.dataclass
 class VolumeReport:
     """One volume of a run. Fields that do not apply are None.
 
-    :param state: ``success``; ``partial`` or ``error``, and then ``reason`` is one sentence.
+    :param state: ``success``; ``waiting`` until it is done; ``partial``, ``error`` or
+        ``interrupted``, and then ``reason`` is one sentence.
     :param time_stamp: of the backup, in seconds since the epoch.
     :param bytes_read: from the volume (backup) or from the repository (restore).
     :param bytes_zero: of the volume, that are zeros.
@@ -70,9 +69,19 @@ class VolumeReport:
 
 @dataclasses.dataclass
 class RunReport:
-    """A run over one or several volumes."""
+    """A run over one or several volumes.
+
+    :param path: where it is kept while the run goes on, for whoever wants to know or to try the
+        rest again; None for nowhere.
+    """
 
     volumes: list[VolumeReport]
+    path: str | None = None
+
+    @classmethod
+    def of(cls, volume_ids: Iterable[str], path: str | None = None) -> RunReport:
+        """A run that begins: all volumes are waiting."""
+        return cls([VolumeReport(volume_id, state=WAITING) for volume_id in volume_ids], path)
 
     @property
     def ok(self) -> bool:
@@ -82,25 +91,43 @@ class RunReport:
     def to_dict(self) -> dict[str, Any]:
         return {"ok": self.ok, "volumes": [volume.to_dict() for volume in self.volumes]}
 
+    def keep(self) -> None:
+        """Write it to its file, in one step, so that a crash leaves the one before.
 
-def each(volume_ids: tuple[str, ...], one: Callable[[VolumeReport], None]) -> RunReport:
-    """Do the same with every volume; one that fails does not keep the others from it."""
-    report = RunReport([VolumeReport(volume_id) for volume_id in volume_ids])
-    for volume in report.volumes:
-        with _told(volume):
-            one(volume)
-    return report
+        :raises errors.ConfigurationError: it cannot be written.
+        """
+        if self.path is None:
+            return
+        unfinished = f"{self.path}.new"
+        try:
+            with open(unfinished, "w", encoding="utf-8") as file:
+                json.dump(self.to_dict(), file, indent=1)
+                file.write("\n")
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(unfinished, self.path)
+        except OSError as error:
+            raise errors.ConfigurationError(
+                f"The report {self.path} cannot be written: {error.strerror}."
+            ) from error
 
 
-@contextlib.contextmanager
-def _told(volume: VolumeReport) -> Iterator[None]:
-    """Put time and failure into the volume's report."""
-    began = time.monotonic()
+def not_done(path: str) -> tuple[str, ...]:
+    """The ids of the volumes that a run did not finish.
+
+    :param path: of the run's report: the file that it kept, or what ``-f json`` printed.
+    :raises errors.BadRequest: it is no report, or everything in it is done.
+    """
     try:
-        yield
-    except errors.OsbrickError as error:
-        volume.state = ERROR
-        volume.reason = str(error)
-        LOG.error("Volume %s: %s", volume.volume_id, volume.reason)
-    finally:
-        volume.seconds = round(time.monotonic() - began, 3)
+        with open(path, encoding="utf-8") as file:
+            document = json.load(file)
+        volumes = document["volumes"] if isinstance(document, dict) else document
+        states = {str(volume["volume_id"]): volume["state"] for volume in volumes}
+    except OSError as error:
+        raise errors.BadRequest(f"The report {path} cannot be read: {error.strerror}.") from error
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise errors.BadRequest(f"{path} is no report of a run.") from error
+    found = tuple(volume_id for volume_id, state in states.items() if state != SUCCESS)
+    if not found:
+        raise errors.BadRequest(f"All volumes of the report {path} are done: nothing to try again.")
+    return found

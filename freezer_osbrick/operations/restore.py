@@ -8,12 +8,11 @@ import os
 
 from oslo_log import log
 
-from freezer_osbrick import errors
+from freezer_osbrick import errors, interruption
 from freezer_osbrick.cloud import volumes
 from freezer_osbrick.cloud.ledger import Run
 from freezer_osbrick.cloud.volumes import VolumeRecord
-from freezer_osbrick.operations import file_restore, targets
-from freezer_osbrick.operations import report as reports
+from freezer_osbrick.operations import file_restore, parallel, targets
 from freezer_osbrick.operations.attach import attached
 from freezer_osbrick.operations.catalogue import matching
 from freezer_osbrick.operations.contents import FILES, content_of
@@ -46,6 +45,7 @@ class RestoreRequest(TargetRequest):
         the broken one is removed.
     :param remove_old_vol: delete the volume that the restored one replaces, when that one was
         verified; never one that something is attached to.
+    :param report_file: where the report is kept while the run goes on.
     """
 
     volume_ids: tuple[str, ...] = ()
@@ -57,12 +57,13 @@ class RestoreRequest(TargetRequest):
     verify: bool = False
     recreate_vol_on_error: bool = False
     remove_old_vol: bool = False
+    report_file: str | None = None
 
 
 def restore(
     context: Context, url: str, request: RestoreRequest, progress: Listener | None = None
 ) -> RunReport:
-    """Restore volumes, one after the other, each into a volume of its own.
+    """Restore volumes, several at a time, each into a volume of its own.
 
     A volume that exists is not written to: the restored one is made of a snapshot of it, and only
     blocks that differ are written. One that is gone is made anew, with the metadata of the backup.
@@ -72,6 +73,8 @@ def restore(
         report.
     """
     _check(request)
+    if not request.to_folder:
+        context.set_up()
     repository = context.open_repository(url)
     chosen = _choose(repository, request)
 
@@ -81,7 +84,12 @@ def restore(
             raise errors.BackupMissing(f"{url} holds no such backup of volume {volume.volume_id}.")
         _VolumeRestore(context, repository, request, backup, volume, progress).run()
 
-    return reports.each(request.volume_ids or tuple(chosen), one)
+    return parallel.each(
+        RunReport.of(request.volume_ids or tuple(chosen), request.report_file),
+        one,
+        parallel=context.conf.osbrick.parallel,
+        listener=progress,
+    )
 
 
 def _check(request: RestoreRequest) -> None:
@@ -160,7 +168,8 @@ class _VolumeRestore:
                 raise
             self._restore_anew(manifest, record, error)
         if existing is not None:
-            self._settle(record, existing)
+            with interruption.shielded():  # restored: not to be told otherwise
+                self._settle(record, existing)
 
     def _restore_to_folder(self, manifest: Manifest, folder: str) -> None:
         if content_of(manifest.head) != FILES:
@@ -247,7 +256,7 @@ class _VolumeRestore:
                 manifest,
                 device,
                 compare=target.compare,
-                threads=context.conf.osbrick.workers,
+                threads=context.budget,
                 progress=self._progress,
             ).run()
             self._progress.enter("detach")
@@ -272,7 +281,7 @@ class _VolumeRestore:
                     manifest,
                     device,
                     zeros_beyond=not target.compare,
-                    threads=context.conf.osbrick.workers,
+                    threads=context.budget,
                     progress=self._progress,
                 ).run()
             self._progress.enter("detach")

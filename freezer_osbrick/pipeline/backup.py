@@ -59,7 +59,7 @@ class BackupWriter:
         *,
         parent: Manifest | None = None,
         hints: Hints = NO_HINTS,
-        threads: int = 4,
+        threads: int | workers.Budget = 4,
         compression_level: int = 1,
         progress: Progress,
     ) -> None:

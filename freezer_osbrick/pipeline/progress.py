@@ -8,6 +8,8 @@ import threading
 import time
 from collections.abc import Callable
 
+from freezer_osbrick import interruption
+
 # Seconds between two reports: often enough for an eye, too seldom to cost anything.
 _INTERVAL = 0.25
 
@@ -16,8 +18,8 @@ _INTERVAL = 0.25
 class ProgressEvent:
     """One report.
 
-    :param phase: ``snapshot``, ``attach``, ``look`` (for what there is to read), ``read``,
-        ``write``, ``verify``, ``commit`` or ``detach``.
+    :param phase: ``waiting`` for its turn, ``snapshot``, ``attach``, ``look`` (for what there is to
+        read), ``read``, ``write``, ``verify``, ``commit`` or ``detach``; ``ended``.
     :param done_bytes: of the volume, in this phase.
     :param total_bytes: of the volume.
     :param stored_bytes: put into the store so far.
@@ -45,7 +47,11 @@ class Progress:
         self._last = 0.0
 
     def enter(self, phase: str, total: int = 0) -> None:
-        """Begin a phase of so many bytes."""
+        """Begin a phase of so many bytes.
+
+        :raises interruption.Interrupted: the run is to end.
+        """
+        interruption.check()
         with self._lock:
             self._phase, self._done, self._total = phase, 0, total
             self._report(time.monotonic())

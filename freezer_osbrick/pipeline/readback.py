@@ -25,7 +25,7 @@ class ReadBack:
         device: Device,
         *,
         zeros_beyond: bool,
-        threads: int = 4,
+        threads: int | workers.Budget = 4,
         progress: Progress,
     ) -> None:
         """:param zeros_beyond: what lies beyond the backup's end must be zeros."""

@@ -62,7 +62,7 @@ class RestoreReader:
         device: Device,
         *,
         compare: bool,
-        threads: int = 4,
+        threads: int | workers.Budget = 4,
         progress: Progress,
     ) -> None:
         """:param compare: read the device first and write only blocks that differ: for a device

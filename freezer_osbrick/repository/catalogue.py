@@ -61,23 +61,37 @@ class Backup:
 Condition = Callable[[Backup], bool]
 
 
-def backups(repository: Repository, condition: Condition | None = None) -> list[Backup]:
+def backups(
+    repository: Repository,
+    condition: Condition | None = None,
+    known: dict[str, Backup] | None = None,
+) -> list[Backup]:
     """The backups that meet the condition, oldest first.
 
+    :param known: by their ids, backups that were read already and are not read again; the others
+        are added.
     One whose manifest cannot be read is no backup: it is left out, and named in the log.
     """
-    found, unreadable = survey(repository)
+    found, unreadable = survey(repository, known)
     for text, reason in unreadable.items():
         LOG.warning("Manifest %s is passed over: %s", text, reason)
     return [backup for backup in found if condition is None or condition(backup)]
 
 
-def survey(repository: Repository) -> tuple[list[Backup], dict[str, str]]:
-    """All backups, oldest first; and the manifests that cannot be read: id and what is wrong."""
-    ids = _ids(repository)
+def survey(
+    repository: Repository, known: dict[str, Backup] | None = None
+) -> tuple[list[Backup], dict[str, str]]:
+    """All backups, oldest first; and the manifests that cannot be read: id and what is wrong.
+
+    :param known: as for :func:`backups`.
+    """
+    known = {} if known is None else known
+    present = _ids(repository)
+    ids = [text for text in present if text not in known]
     with futures.ThreadPoolExecutor(_READERS, thread_name_prefix="head") as executor:
         found = list(executor.map(lambda text: _read(repository, text), ids))
-    backups = [backup for backup in found if isinstance(backup, Backup)]
+    known.update({backup.id: backup for backup in found if isinstance(backup, Backup)})
+    backups = [known[text] for text in present if text in known]
     backups.sort(key=lambda backup: (backup.time, backup.head["finished"], backup.id))
     unreadable = {
         text: str(error)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from freezer_osbrick import errors, opts
-from freezer_osbrick.store import base, local, retry, throttle
+from freezer_osbrick.store import base, limit, local, retry, throttle
 
 SCHEMES = ("file", "s3", "swift", "sftp", "ftp", "ftps")
 
@@ -90,6 +90,7 @@ def open_store(
         store = local.LocalStore(location.path, create=create)
     else:
         store = _open_remote(location, known, session, create)
+        store = limit.LimitedStore(store, known.get("connections", limit.DEFAULT_CONNECTIONS))
     if upload or download:
         store = throttle.ThrottledStore(
             store,

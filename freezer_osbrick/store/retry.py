@@ -5,13 +5,12 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
 import tenacity
 
-from freezer_osbrick import errors
+from freezer_osbrick import errors, interruption
 from freezer_osbrick.store import base, wrapper
 
 LOG = logging.getLogger(__name__)
@@ -34,7 +33,7 @@ class RetryingStore(wrapper.StoreWrapper):
         inner: base.Store,
         patience: float = DEFAULT_PATIENCE,
         *,
-        sleep: Callable[[float], None] = time.sleep,
+        sleep: Callable[[float], None] = interruption.pause,
     ) -> None:
         """:param patience: seconds for one call, pauses included, after which it is not begun
         again."""
@@ -123,7 +122,7 @@ def patiently(
     what: str,
     patience: float,
     *,
-    sleep: Callable[[float], None] = time.sleep,
+    sleep: Callable[[float], None] = interruption.pause,
 ) -> T:
     """Call until it ends without a ``Retriable`` error, or the patience is over.
 
@@ -141,7 +140,7 @@ def patiently(
         )
 
     return tenacity.Retrying(
-        retry=tenacity.retry_if_exception(lambda error: isinstance(error, errors.Retriable)),
+        retry=tenacity.retry_if_exception(_is_worth_waiting),
         wait=tenacity.wait_exponential(_SHORTEST_PAUSE, max=_LONGEST_PAUSE)
         + tenacity.wait_random(0, _SHORTEST_PAUSE),
         stop=tenacity.stop_after_delay(patience),
@@ -149,6 +148,11 @@ def patiently(
         before_sleep=say,
         reraise=True,
     )(call)
+
+
+def _is_worth_waiting(error: BaseException) -> bool:
+    """A run that is to end does not wait for a store to come back."""
+    return isinstance(error, errors.Retriable) and not interruption.requested()
 
 
 def _repeatable(parts: Iterable[base.Buffer]) -> Iterable[base.Buffer]:

@@ -72,6 +72,7 @@ def test_settings_reach_a_backup_in_each_way(by: Any) -> None:
         "max_level": 7,
         "always_level": None,
         "restart_always_level": None,
+        "report_file": None,
     }
 
 
@@ -113,6 +114,7 @@ def test_settings_reach_a_restore_in_each_way(by: Any) -> None:
         "verify": True,
         "recreate_vol_on_error": True,
         "remove_old_vol": True,
+        "report_file": None,
     }
 
 

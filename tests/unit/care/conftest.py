@@ -11,7 +11,7 @@ import pytest
 from freezer_osbrick import opts
 from freezer_osbrick.cloud.volumes import VolumeRecord
 from freezer_osbrick.device.volume_device import Device
-from freezer_osbrick.operations.backup import BackupRequest, _VolumeBackup
+from freezer_osbrick.operations.backup import BackupRequest, _Shared, _VolumeBackup
 from freezer_osbrick.operations.contents import Blocks
 from freezer_osbrick.operations.context import Context
 from freezer_osbrick.operations.report import VolumeReport
@@ -140,7 +140,7 @@ def volume_backup(
     """A volume's backup as the verb makes it, from the attached device on: no cloud is needed."""
     report = VolumeReport(volume)
     request = BackupRequest((volume,), "nightly", "node1", incremental=incremental)
-    one = _VolumeBackup(context, repository, request, report, None)
+    one = _VolumeBackup(context, repository, request, _Shared(), report, None)
     one._contents = Blocks(device)
     record = VolumeRecord.from_dict(
         {"id": volume, "name": name, "description": "", "size_gib": 1, "status": "in-use"}

@@ -165,7 +165,7 @@ def test_what_cinder_said(monkeypatch: pytest.MonkeyPatch) -> None:
         message("v1", "2", "first"),
         message("v2", "4", "not asked for"),  # a cloud may ignore the filter
     ]
-    cloud.__dict__["cinder"] = types.SimpleNamespace(
+    cloud._of_thread.cinder = types.SimpleNamespace(
         messages=types.SimpleNamespace(list=lambda search_opts: found)
     )
     assert cloud.messages("v1") == "last; first"
@@ -178,5 +178,5 @@ def test_an_error_is_not_hidden_by_another(monkeypatch: pytest.MonkeyPatch) -> N
     def fail(search_opts: Any) -> None:
         raise keystone.Forbidden("no messages for you")
 
-    cloud.__dict__["cinder"] = types.SimpleNamespace(messages=types.SimpleNamespace(list=fail))
+    cloud._of_thread.cinder = types.SimpleNamespace(messages=types.SimpleNamespace(list=fail))
     assert cloud.messages("v1") == ""

@@ -18,6 +18,7 @@ from freezer_osbrick.operations.report import VolumeReport
 from freezer_osbrick.operations.restore import RestoreRequest, restore
 from freezer_osbrick.pipeline.backup import BackupWriter
 from freezer_osbrick.pipeline.progress import Progress
+from freezer_osbrick.pipeline.workers import Budget
 from tests.unit.cloud.fake_cinder import FakeCloud, Resource
 from tests.unit.fakes import MemoryDevice
 from tests.unit.operations.fake_host import FakeHost
@@ -64,6 +65,8 @@ class Bench:
             host=self.host,
             ledger=self.ledger,
             conf=self.cloud.conf,
+            budget=Budget(4),
+            set_up=lambda: None,
             open_repository=lambda url: self.repository,
         )
         asked = RestoreRequest(volume_ids=(self.volume.id,), **request)

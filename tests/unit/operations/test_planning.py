@@ -29,7 +29,7 @@ def planned(backups: list[Backup], volume: VolumeRecord, levels: Levels) -> Plan
 
 
 def test_the_first_backup_stores_everything() -> None:
-    assert planned([], record(), INCREMENTAL) == Plan(0, None)
+    assert planned([], record(), INCREMENTAL) == Plan(0, None, first=True)
 
 
 def test_an_incremental_one_builds_on_the_newest_of_the_volume_whatever_its_name() -> None:
@@ -52,7 +52,7 @@ def test_the_very_first_builds_on_the_newest_relative() -> None:
     stranger = backup(4, record(id="v4", image_id="other"))
     for levels in (FULL, INCREMENTAL):
         chosen = planned([*relatives, stranger], record(image_id="i"), levels)
-        assert chosen == Plan(0, relatives[1])
+        assert chosen == Plan(0, relatives[1], first=True)
 
 
 def test_a_clone_builds_on_its_source_and_its_siblings() -> None:
@@ -62,6 +62,11 @@ def test_a_clone_builds_on_its_source_and_its_siblings() -> None:
         assert planned([backup(1, relative)], clone, FULL).parent == backup(1, relative)
 
 
+def test_a_source_builds_on_its_clones() -> None:
+    clone = backup(1, record(id="v3", source_volume_id=record().id))
+    assert planned([clone], record(), FULL).parent == clone
+
+
 def test_other_projects_are_no_relatives() -> None:
     stranger = backup(1, record(id="v2", image_id="i", project_id="p2"))
-    assert planned([stranger], record(image_id="i"), FULL) == Plan(0, None)
+    assert planned([stranger], record(image_id="i"), FULL) == Plan(0, None, first=True)

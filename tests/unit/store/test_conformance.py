@@ -10,6 +10,7 @@ import time
 import pytest
 
 from freezer_osbrick import errors
+from freezer_osbrick.store.limit import LimitedStore
 from freezer_osbrick.store.local import LocalStore
 from freezer_osbrick.store.retry import RetryingStore
 from freezer_osbrick.store.throttle import Bucket, ThrottledStore
@@ -23,6 +24,7 @@ STORES = {
     "retried": lambda folder: RetryingStore(
         FlakyStore(LocalStore(str(folder / "store"), create=True)), sleep=lambda seconds: None
     ),
+    "limited": lambda folder: LimitedStore(MemoryStore(), connections=1),
     "throttled": lambda folder: ThrottledStore(
         LocalStore(str(folder / "store"), create=True),
         upload=Bucket(1 << 30),

@@ -49,10 +49,20 @@ def _may_fail(method: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(method)
     def wrapper(self: FileDriver, *args: Any, **kwargs: Any) -> Any:
-        self.strike(method.__name__)
+        self.strike(method.__name__, *args, *kwargs.values())
         return method(self, *args, **kwargs)
 
     return wrapper
+
+
+def _concerns(volume_id: str | None, arguments: tuple[Any, ...]) -> bool:
+    """Whether one of the objects is the volume, a snapshot of it, or named after it; or no volume
+    is given."""
+    return volume_id is None or any(
+        volume_id in str(getattr(argument, field, None))
+        for argument in arguments
+        for field in ("id", "volume_id", "display_name")
+    )
 
 
 @interface.volumedriver
@@ -72,11 +82,15 @@ class FileDriver(driver.VolumeDriver):  # type: ignore[misc]  # cinder has no ty
     def get_driver_options() -> list[Any]:
         return OPTIONS
 
-    def strike(self, call: str) -> None:
+    def strike(self, call: str, *arguments: Any) -> None:
         """Delay or fail the call if the fault file says so."""
         faults = self._faults.read() or {}
         fault = faults.get(call) or faults.get("*")
-        if not fault or not self._faults.strikes(call, fault):
+        if (
+            not fault
+            or not _concerns(fault.get("of"), arguments)
+            or not self._faults.strikes(call, fault)
+        ):
             return
         LOG.info("fault for %s: %s", call, fault)
         time.sleep(fault.get("delay", 0))
