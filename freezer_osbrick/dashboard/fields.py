@@ -51,6 +51,11 @@ class RestoreFields(forms.Form):
             "A volume that exists gets the name, description and properties that are in the backup."
         ),
     )
+    osbrick_verify = forms.BooleanField(
+        label=_("Read Back and Compare"),
+        required=False,
+        help_text=_("Once it is written, the volume is read and compared with the backup."),
+    )
     osbrick_recreate_vol_on_error = forms.BooleanField(
         label=_("Try Again With a New Volume"),
         required=False,

@@ -26,11 +26,12 @@ NEW, IN_PLACE = "new", "in_place"
 _PLAIN = {
     "backup": (
         *("content", "fallback_to_blocks", "incremental", "max_level", "parallel", "compression"),
-        *("encrypt_pass_file", "remove_older_than", "endpoint", "access_key"),
+        *("encrypt_pass_file", "remove_older_than", "endpoint", "access_key", "cold"),
     ),
     "restore": (
         *("new_name", "volume_type", "availability_zone", "parallel", "encrypt_pass_file"),
         *("meta_override", "recreate_vol_on_error", "remove_old_vol", "endpoint", "access_key"),
+        "verify",
     ),
     "admin": ("encrypt_pass_file", "endpoint", "access_key"),
 }

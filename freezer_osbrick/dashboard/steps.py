@@ -49,6 +49,13 @@ class OsbrickAction(fields.RestoreFields, workflows.Action):
     osbrick_fallback_to_blocks = forms.BooleanField(
         label=_("Blocks Where There Is No File System"), required=False
     )
+    osbrick_cold = forms.BooleanField(
+        label=_("Detach From the Server"),
+        required=False,
+        help_text=_(
+            "The volume is detached while it is backed up, and attached again at the same device."
+        ),
+    )
     osbrick_incremental = forms.BooleanField(
         label=_("Incremental"),
         required=False,

@@ -6,13 +6,13 @@
   // Fields of this plug-in, by the action that they are for.
   var FOR = {
     backup: ['osbrick_scope', 'osbrick_volumes', 'osbrick_volume_ids', 'osbrick_groups',
-      'osbrick_content', 'osbrick_fallback_to_blocks', 'osbrick_incremental', 'osbrick_max_level',
-      'osbrick_compression', 'osbrick_remove_older_than', 'osbrick_parallel',
+      'osbrick_content', 'osbrick_fallback_to_blocks', 'osbrick_cold', 'osbrick_incremental',
+      'osbrick_max_level', 'osbrick_compression', 'osbrick_remove_older_than', 'osbrick_parallel',
       'osbrick_encrypt_pass_file', 'osbrick_endpoint', 'osbrick_access_key'],
     restore: ['osbrick_scope', 'osbrick_volumes', 'osbrick_volume_ids', 'osbrick_groups',
       'osbrick_target', 'osbrick_new_name', 'osbrick_volume_type', 'osbrick_availability_zone',
-      'osbrick_meta_override', 'osbrick_recreate_vol_on_error', 'osbrick_remove_old_vol',
-      'osbrick_consent', 'osbrick_parallel', 'osbrick_encrypt_pass_file', 'osbrick_endpoint',
+      'osbrick_meta_override', 'osbrick_verify', 'osbrick_recreate_vol_on_error',
+      'osbrick_remove_old_vol', 'osbrick_consent', 'osbrick_parallel', 'osbrick_encrypt_pass_file', 'osbrick_endpoint',
       'osbrick_access_key'],
     admin: ['osbrick_encrypt_pass_file', 'osbrick_endpoint', 'osbrick_access_key']
   };
@@ -33,7 +33,8 @@
   }
 
   function tab(slug) {
-    return $('a[href$="#action__' + slug + '"], a[data-target$="#action__' + slug + '"]').closest('li');
+    var pane = '="#action__' + slug + '"]';
+    return $('a[href$' + pane + ', a[data-target$' + pane).closest('li');
   }
 
   function syncDanger() {
