@@ -98,6 +98,14 @@ def test_the_volume_of_a_server(scene: Scene, backup: Backup, program: str) -> N
     scene.restores()
 
 
+def test_another_projects_volume_by_an_administrator(scene: Scene, host: BackupHost) -> None:
+    words = ("backup", scene.volume_id, "--cold", "-f", "json")
+    (run,) = host.command(*words, project="admin").rows
+    assert run["notes"] == []
+    assert scene.is_as_it_was()
+    scene.restores()
+
+
 def test_a_volume_without_a_server(scene: Scene, backup: Backup) -> None:
     scene.host.bench.embedded.release_server(scene.volume_id)
     told(backup())

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -56,7 +57,8 @@ def scene(host: BackupHost) -> Iterator[Scene]:
     volume_id = host.bench.volume(1, name="data", metadata={"owner": "me"}).id
     host.write(volume_id, 100 * MIB, data_of(1, 192 * MIB))
     then = host.digest(volume_id)
-    (told,) = host.command("backup", volume_id, "-f", "json").rows
+    words = ("backup", volume_id, "--backup-name", "nightly", "-f", "json")
+    (told,) = host.command(*words).rows
     host.write(volume_id, 108 * MIB, data_of(2, 160 * MIB))
     yield Scene(host, volume_id, told["backup_id"], then, host.digest(volume_id))
     assert host.leftovers() == {}
@@ -121,10 +123,10 @@ def test_somebody_reserves_the_volume(scene: Scene, restore: Restore) -> None:
 
 
 def test_another_project(scene: Scene, host: BackupHost) -> None:
-    words = ("restore", scene.volume_id, "--in-place")
+    words = ("restore", scene.volume_id, "--in-place", "-f", "json")
     failed = host.command(*words, project="other")
-    assert "does not exist" in failed.stdout
     assert failed.status == 1
+    assert "does not exist" in json.loads(failed.stdout)[0]["reason"]
     assert scene.is_as_it_was()
 
 

@@ -59,18 +59,21 @@ class Bench:
         writer.run(flow.new_head(backup_id, volume=record.to_dict(), time=now))
         return backup_id.hex()
 
-    def restore(self, **request: Any) -> VolumeReport:
-        context = types.SimpleNamespace(
+    def context(self) -> Any:
+        """What the operations work with."""
+        return types.SimpleNamespace(
             cloud=self.cloud,
             host=self.host,
             ledger=self.ledger,
             conf=self.cloud.conf,
             budget=Budget(4),
             set_up=lambda: None,
-            open_repository=lambda url: self.repository,
+            open_repository=lambda url, **_: self.repository,
         )
+
+    def restore(self, **request: Any) -> VolumeReport:
         asked = RestoreRequest(volume_ids=(self.volume.id,), **request)
-        (told,) = restore(context, "memory:", asked).volumes  # type: ignore[arg-type]
+        (told,) = restore(self.context(), "memory:", asked).volumes  # type: ignore[arg-type]
         return told
 
     def lose_the_volume(self) -> None:
