@@ -25,10 +25,17 @@ class Person:
             project_domain_name="Default",
         )
 
-    def client_id(self) -> str:
-        """The scheduler that registered itself, once it has."""
-        (found,) = rig.wait_for(self.api.clients.list)
-        return str(found["client"]["client_id"])
+    def client_id(self, *, central: bool = False) -> str:
+        """The scheduler that registered itself, once it has.
+
+        :param central: the one of all projects.
+        """
+        found = rig.wait_for(lambda: self._clients(central))
+        return str(found[0]["client_id"])
+
+    def _clients(self, central: bool) -> list[dict[str, Any]]:
+        listed = [entry["client"] for entry in self.api.clients.list()]
+        return [client for client in listed if bool(client.get("is_central")) is central]
 
     def add_job(self, *actions: dict[str, Any], **fields: Any) -> str:
         """Store a job of these freezer actions; its id. It is not started by that."""

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from devstack.embedded.embedded_cloud.client import EmbeddedCloud
 from tests.freezer import rig
 from tests.freezer.client import Person
 from tests.functional.backup_host import MIB, BackupHost, data_of
@@ -179,3 +180,28 @@ def test_an_aborted_job(host: BackupHost, person: Person, volume_id: str) -> Non
     rig.wait_for(lambda: host.leftovers() == {})
     assert person.records("aborted") == []
     assert host.listed("--backup-name", "aborted") == []
+
+
+# -- a scheduler for all projects ------------------------------------------------------------------
+
+
+def test_a_centralised_scheduler_works_by_a_trust(
+    cloud: EmbeddedCloud, host: BackupHost, person: Person, volume_id: str, tmp_path: pathlib.Path
+) -> None:
+    """It holds no password of the project; freezer-api has asked Keystone for a trust."""
+    environment = {
+        **host.environment("admin"),
+        "OS_USERNAME": "freezer",
+        "OS_PASSWORD": cloud.state.settings["passwords"]["freezer"],
+        "OS_PROJECT_NAME": "service",
+    }
+    with rig.scheduler(tmp_path, environment, centralized_scheduler="True"):
+        action = action_of(host, "backup", "by trust", single_volume_id=volume_id)
+        job_id = person.add_job(action, client_id=person.client_id(central=True))
+        person.api.jobs.start_job(job_id)
+        assert person.result(job_id) == "success"
+    assert person.api.jobs.get(job_id)["user_credentials"]["trust_id"]
+    (record,) = person.records("by trust")
+    (told,) = record["backup_metadata"]["osbrick"]["volumes"]
+    assert (told["volume_id"], told["state"]) == (volume_id, "success")
+    assert host.leftovers() == {}
