@@ -7,6 +7,7 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+from freezer_osbrick import errors
 from freezer_osbrick.agent import options, record
 
 
@@ -84,6 +85,7 @@ def _validate_backup(stock: Callable[..., None], job: Any) -> None:
 
 def _execute_backup(stock: Callable[..., dict[str, Any]], job: Any) -> dict[str, Any]:
     job.engine.backup_name = job.backup_name
+    failures = _let_done_volumes_count(job)
     stock_record = stock(job)
     if job.engine.report is None:
         return {}  # a dry run: with a record, freezer-api would list a backup that does not exist
@@ -93,7 +95,32 @@ def _execute_backup(stock: Callable[..., dict[str, Any]], job: Any) -> dict[str,
         incremental=bool(job.conf.incremental),
         encrypted=bool(job.conf.encrypt_pass_file),
     )
+    if failures:
+        # Freezer says nothing of a job that fails, and nobody could restore what is stored.
+        record.write(job.engine.record, job.conf.metadata_out)
+        raise failures[0]
     return job.engine.record
+
+
+def _let_done_volumes_count(job: Any) -> list[errors.OsbrickError]:
+    """Keep a failure of some volumes back until the record is made; it will lie in the list."""
+    engine_backup = job.engine.backup
+    failures: list[errors.OsbrickError] = []
+
+    @functools.wraps(engine_backup)
+    def backup(*args: Any, **settings: Any) -> Any:
+        try:
+            return engine_backup(*args, **settings)
+        except errors.OsbrickError as failure:
+            done = record.done(job.engine.report)
+            if not done:
+                raise
+            failures.append(failure)
+            job.conf.time_stamp = max(int(volume.time_stamp) for volume in done)
+            return max(int(volume.level) for volume in done)
+
+    job.engine.backup = backup
+    return failures
 
 
 def _execute_restore(stock: Callable[..., dict[str, Any]], job: Any) -> dict[str, Any]:

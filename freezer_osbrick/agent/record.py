@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import datetime
+import json
+import sys
 from typing import Any
 
 from freezer_osbrick import errors
@@ -46,6 +48,25 @@ def of_backup(
         "encrypted": encrypted,
         "osbrick": _entries(report),
     }
+
+
+def done(report: Any) -> list[Any]:
+    """The volumes of a run that were backed up, wholly or in part; none where there was no run."""
+    volumes = [] if report is None else report.volumes
+    return [volume for volume in volumes if volume.state in ("success", "partial")]
+
+
+def write(told: dict[str, Any], where: str | None) -> None:
+    """As Freezer does for a job that succeeds.
+
+    :param where: of ``--metadata-out``: a path, or ``-`` for standard output.
+    """
+    if where == "-":
+        sys.stdout.write(json.dumps(told))
+        sys.stdout.flush()
+    elif where:
+        with open(where, "w", encoding="utf-8") as stream:
+            json.dump(told, stream)
 
 
 def of_restore(report: Any, conf: Any) -> dict[str, Any]:

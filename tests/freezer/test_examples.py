@@ -28,7 +28,7 @@ def volume_id(host: BackupHost) -> str:
 def run(host: BackupHost, person: Person, name: str, **filled: Any) -> str:
     """Start the job at once, with this host's repository; its result."""
     job = json.loads((FOLDER / name).read_text())
-    job["client_id"] = person.client_id()
+    job["client_id"] = filled.pop("client_id", None) or person.client_id()
     job["job_schedule"] = {}
     for entry in job["job_actions"]:
         entry["max_retries"] = 0
