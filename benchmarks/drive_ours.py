@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
+import re
 import time
 
-from freezer_osbrick.device.hints import Hints
+from freezer_osbrick.device.hints import NO_HINTS, Hints
 from freezer_osbrick.device.path_device import PathDevice
 from freezer_osbrick.pipeline.backup import BackupWriter
 from freezer_osbrick.pipeline.progress import Progress
@@ -22,6 +24,8 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--sealed", action="store_true")
     parser.add_argument("--threads", type=int, default=4)
+    parser.add_argument("--read-holes", action="store_true", help="read what is known to be empty")
+    parser.add_argument("--tell", metavar="FILE", help="write there what was done, as JSON")
     parser.add_argument("verb", choices=["init", "backup", "restore"])
     parser.add_argument("folder", help="of the repository")
     parser.add_argument("image", nargs="?", help="to back up, or to restore to")
@@ -31,16 +35,20 @@ def main() -> None:
     store = LocalStore(args.folder, create=args.verb == "init")
     if args.verb == "init":
         repository.create(store, secret=secret)
+        _tell(args.tell)
         return
     opened = repository.open_repository(store, secret=secret)
     if args.verb == "backup":
-        backup(opened, args.image, args.threads)
+        read = backup(opened, args.image, args.threads, read_holes=args.read_holes)
     else:
-        restore(opened, args.image, args.threads)
+        read = restore(opened, args.image, args.threads)
+    _tell(args.tell, read)
 
 
-def backup(opened: repository.Repository, image: str, threads: int) -> None:
-    """Back up a file; the newest backup there is the parent."""
+def backup(
+    opened: repository.Repository, image: str, threads: int, *, read_holes: bool = False
+) -> int:
+    """Back up a file; the newest backup there is the parent. Bytes that were read."""
     backup_id = os.urandom(form.OBJECT_ID_SIZE)
     device = _open(image, writable=False)
     try:
@@ -49,17 +57,17 @@ def backup(opened: repository.Repository, image: str, threads: int) -> None:
             backup_id,
             device,
             parent=newest(opened),
-            hints=Hints(zeros=device.holes()),
+            hints=NO_HINTS if read_holes else Hints(zeros=device.holes()),
             threads=threads,
             progress=Progress("bench"),
         )
-        writer.run({"backup": backup_id.hex(), "time": int(time.time())})
+        return writer.run({"backup": backup_id.hex(), "time": int(time.time())}).read
     finally:
         device.close()
 
 
-def restore(opened: repository.Repository, target: str, threads: int) -> None:
-    """Restore the newest backup to a file that is there and large enough."""
+def restore(opened: repository.Repository, target: str, threads: int) -> int:
+    """Restore the newest backup to a file that is there and large enough. Bytes fetched."""
     manifest = newest(opened)
     if manifest is None:
         raise SystemExit("The repository is empty.")
@@ -68,7 +76,7 @@ def restore(opened: repository.Repository, target: str, threads: int) -> None:
         reader = RestoreReader(
             opened, manifest, device, compare=False, threads=threads, progress=Progress("bench")
         )
-        reader.run()
+        return reader.run().fetched
     finally:
         device.close()
 
@@ -79,6 +87,16 @@ def newest(opened: repository.Repository) -> Manifest | None:
     if not found:
         return None
     return Manifest(opened, bytes.fromhex(found[-1].name.removeprefix(form.MANIFESTS)))
+
+
+def _tell(path: str | None, read: int = 0) -> None:
+    """Write bytes read, and the most memory that this process ever had resident."""
+    if path is None:
+        return
+    with open("/proc/self/status") as status:
+        found = re.search(r"VmHWM:\s*(\d+) kB", status.read())
+    with open(path, "w") as file:
+        json.dump({"read": read, "memory": int(found[1]) * 1024 if found else 0}, file)
 
 
 def _open(path: str, *, writable: bool) -> PathDevice:

@@ -83,6 +83,19 @@ def pieces(path: pathlib.Path) -> Iterator[memoryview]:
             yield buffer[:count]
 
 
+def extents(path: pathlib.Path) -> Iterator[tuple[int, int]]:
+    """Where a sparse file has data: ``(offset, length)`` in bytes."""
+    with open(path, "rb") as file:
+        end = 0
+        while True:
+            try:
+                start = os.lseek(file.fileno(), end, os.SEEK_DATA)
+            except OSError:  # ENXIO: nothing but a hole follows
+                return
+            end = os.lseek(file.fileno(), start, os.SEEK_HOLE)
+            yield start, end - start
+
+
 def _filesystem(path: pathlib.Path, size: int) -> str:
     """An ext4 file system, two thirds full: programs, libraries and text of this machine, and an
     eighth of the volume random."""

@@ -98,6 +98,10 @@ class BackupMissing(RepositoryError):
     """No backup answers to what was asked."""
 
 
+class MirrorFailed(RepositoryError):
+    """None of several repositories could do what was asked; the message names each."""
+
+
 class DamagedRanges(Damaged):
     """Parts of a backup cannot be restored.
 

@@ -335,13 +335,16 @@ def repository_settings(conf: cfg.ConfigOpts, address: str) -> dict[str, Any]:
     return {**defaults, **next(iter(found.values()), {}), "url": address}
 
 
-def set_repository(conf: cfg.ConfigOpts, url: str, settings: Mapping[str, Any]) -> None:
+def set_repository(
+    conf: cfg.ConfigOpts, url: str, settings: Mapping[str, Any], name: str | None = None
+) -> None:
     """Configure the repository at a URL as if a file had done it.
 
     :param settings: count more than those of a file for the same URL.
+    :param name: under which it is then known, in place of the URL.
     """
     whole = {**repository_settings(conf, url), **settings, "url": url}
-    group = _REPOSITORY_PREFIX + url
+    group = _REPOSITORY_PREFIX + (name or url)
     conf.register_opts(REPOSITORY_OPTS, group=group)
     for option, value in whole.items():
         conf.set_override(option, value, group=group)

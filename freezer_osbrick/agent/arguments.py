@@ -57,21 +57,27 @@ _UNUSED_OPTIONS = (
 class Selection:
     """What a run of the engine is about; lies at ``osbrick`` among Freezer's arguments.
 
-    :param repository: address of the repository.
-    :param settings: of the repository, by the names of their options.
-    :param storage: Freezer's word for the kind of storage, for its records.
+    :param places: the repositories; every backup goes to each.
     :param volume_id: None where it is still to be found by ``volume_name``, or none was given.
     :param backup_name: as given; None where Freezer's default stands.
     :param hostname: as given; None where Freezer filled in this host's.
     """
 
-    repository: str
+    places: tuple[places.Place, ...]
     volume_id: str | None
     volume_name: str | None
     backup_name: str | None
     hostname: str | None
-    settings: Mapping[str, Any] = dataclasses.field(default_factory=dict, repr=False)
-    storage: str = "local"
+
+    @property
+    def repositories(self) -> tuple[str, ...]:
+        """Their addresses, as the operations know them."""
+        return tuple(place.address for place in self.places)
+
+    @property
+    def where(self) -> str:
+        """All of them, for people."""
+        return " and ".join(self.repositories)
 
 
 def patch(config: Any) -> None:
@@ -162,7 +168,7 @@ def _take_limits(conf: cfg.ConfigOpts, settings: dict[str, str]) -> dict[str, in
     return limits
 
 
-def settle(arguments: Any, conf: cfg.ConfigOpts, storages: tuple[str, ...] = ()) -> None:
+def settle(arguments: Any, conf: cfg.ConfigOpts, storages: Mapping[str, Mapping[str, str]]) -> None:
     """Make Freezer's arguments fit our engine, or refuse them: nothing exists in the cloud yet.
 
     :raises errors.BadRequest: the arguments contradict each other or ask for what does not exist.
@@ -181,11 +187,12 @@ def settle(arguments: Any, conf: cfg.ConfigOpts, storages: tuple[str, ...] = ())
     if unused:
         LOG.warning("Engine osbrick does not use %s.", ", ".join(map(_flag, unused)))
     volume_id, volume_name = _chosen_volume(values)
-    place = places.of(values, storages) if values["action"] != "exec" else places.Place("")
+    chosen: tuple[places.Place, ...] = ()
+    if values["action"] != "exec":
+        settings = {name: job_file.for_storage(one, name, conf) for name, one in storages.items()}
+        chosen = places.of_run(values, settings)
     selection = Selection(
-        repository=place.url,
-        settings=place.settings,
-        storage=str(values["storage"]),
+        places=chosen,
         volume_id=volume_id,
         volume_name=volume_name,
         backup_name=values["backup_name"] if options.is_given(conf, "backup_name") else None,

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from freezer.engine import engine as freezer_engine
@@ -54,7 +54,7 @@ class OsbrickEngine(freezer_engine.BackupEngine):
         :raises errors.BadRequest: several volumes have that name.
         """
         self._arguments = run
-        run.storage = self._run.osbrick.storage
+        vars(run).update(self._run.osbrick.places[0].words if self._run.osbrick.places else {})
         selection = self._run.osbrick
         if selection.volume_name and not selection.volume_id:
             volume_id = find_volume(run.client_manager.get_cinder(), selection.volume_name)
@@ -73,7 +73,7 @@ class OsbrickEngine(freezer_engine.BackupEngine):
         """Back the volume up.
 
         :returns: the level of the backup; None after a dry run.
-        :raises errors.OsbrickError: the volume could not be backed up.
+        :raises errors.OsbrickError: a volume could not be backed up, or not to all storages.
         """
         from freezer_osbrick.operations import backup
 
@@ -99,14 +99,14 @@ class OsbrickEngine(freezer_engine.BackupEngine):
                 volume.id,
                 volume.name or "without a name",
                 volume.size,
-                run.osbrick.repository,
+                run.osbrick.where,
                 request.backup_name,
             )
             return None
         with self._context() as context:
             clean_up(context)
             self.report = backup.backup(
-                context, run.osbrick.repository, request, progress=progress.Logged(LOG)
+                context, run.osbrick.repositories, request, progress=progress.Logged(LOG)
             )
         if not self.report.ok:
             raise record.failure(self.report)
@@ -156,7 +156,7 @@ class OsbrickEngine(freezer_engine.BackupEngine):
         with self._context() as context:
             clean_up(context)
             self.report = restore.restore(
-                context, run.osbrick.repository, request, progress=progress.Logged(LOG)
+                context, run.osbrick.repositories, request, progress=progress.Logged(LOG)
             )
         if not self.report.ok:
             raise record.failure(self.report)
@@ -175,29 +175,43 @@ class OsbrickEngine(freezer_engine.BackupEngine):
         """Remove this host's backups of that name that were made at ``before`` or earlier.
 
         Where a volume was given, only its backups.
+
+        :raises errors.OsbrickError: a storage could not do it; the others have.
         """
         from freezer_osbrick.operations import catalogue
 
         run = self._run
-        with self._context() as context:
-            removed = catalogue.remove_backups(
+
+        def one(context: operations_context.Context, repository: str) -> list[Any]:
+            return catalogue.remove_backups(
                 context,
-                run.osbrick.repository,
+                repository,
                 backup_name=backup_name,
                 hostname=run.hostname,
                 before=before,
                 dry_run=self.dry_run,
                 volume_id=run.osbrick.volume_id,
             )
+
+        found, failed = self._of_each(one)
+        removed = [backup for _, backups in found for backup in backups]
         for backup in removed:
             verb = "would be" if self.dry_run else "is"
             LOG.info("Backup %s of volume %s %s removed.", backup.backup_id, backup.volume_id, verb)
+        if failed:
+            raise errors.OsbrickError(" ".join(map(str, failed)))
         return [backup.to_dict() for backup in removed]
 
     def info(self) -> list[Any] | None:
         """The backups of the repository as ``[fields, rows]``; None where there is none."""
-        rows = [record.row(backup) for backup in self._list()]
-        return [list(record.INFO_FIELDS), rows] if rows else None
+        found = self._list()
+        rows = [record.row(backup) for _, backups in found for backup in backups]
+        fields = list(record.INFO_FIELDS)
+        if len(self._run.osbrick.places) > 1:
+            fields.append("Storage")
+            where = [repository for repository, backups in found for _ in backups]
+            rows = [[*row, repository] for row, repository in zip(rows, where, strict=True)]
+        return [fields, rows] if rows else None
 
     # Freezer's own engines are fed by a stream of files; these three are abstract there.
 
@@ -220,26 +234,57 @@ class OsbrickEngine(freezer_engine.BackupEngine):
             )
         return self._arguments
 
-    def _list(self) -> list[Any]:
+    def _list(self) -> list[tuple[str, list[Any]]]:
+        """The backups of each storage. One of several that cannot be read is told of, and left
+        out."""
         from freezer_osbrick.operations import catalogue
 
         selection = self._run.osbrick
-        with self._context() as context:
-            return list(
-                catalogue.list_backups(
-                    context,
-                    selection.repository,
-                    volume_id=selection.volume_id,
-                    backup_name=selection.backup_name,
-                    hostname=selection.hostname,
-                )
+
+        def one(context: operations_context.Context, repository: str) -> list[Any]:
+            return catalogue.list_backups(
+                context,
+                repository,
+                volume_id=selection.volume_id,
+                backup_name=selection.backup_name,
+                hostname=selection.hostname,
             )
 
+        found, failed = self._of_each(one)
+        if not found:
+            raise errors.OsbrickError(" ".join(map(str, failed)))
+        for error in failed:
+            sys.stderr.write(f"{error}\n")
+        return found
+
+    def _of_each(
+        self, one: Callable[[operations_context.Context, str], list[Any]]
+    ) -> tuple[list[tuple[str, list[Any]]], list[errors.OsbrickError]]:
+        """What there is in each storage, and of several what keeps others from telling."""
+        found: list[tuple[str, list[Any]]] = []
+        failed: list[errors.OsbrickError] = []
+        repositories = self._run.osbrick.repositories
+        with self._context() as context:
+            for repository in repositories:
+                try:
+                    found.append((repository, one(context, repository)))
+                except errors.OsbrickError as error:
+                    if len(repositories) == 1:
+                        raise
+                    LOG.error("%s: %s", repository, error)
+                    failed.append(errors.OsbrickError(f"{repository}: {error}"))
+        return found, failed
+
     def _say_what_would_be_restored(self, volume_id: str, before: int | None) -> None:
-        fitting = [b for b in self._list() if before is None or b.time_stamp <= before]
+        fitting = [
+            backup
+            for _, backups in self._list()
+            for backup in backups
+            if before is None or backup.time_stamp <= before
+        ]
         if not fitting:
             raise errors.BackupMissing(
-                f"{self._run.osbrick.repository} holds no such backup of volume {volume_id}."
+                f"{self._run.osbrick.where} holds no such backup of volume {volume_id}."
             )
         newest = max(fitting, key=lambda backup: backup.time_stamp)
         LOG.info("Dry run: backup %s of volume %s would be restored.", newest.backup_id, volume_id)
@@ -256,8 +301,9 @@ class OsbrickEngine(freezer_engine.BackupEngine):
         conf = settings.load(CONF, run.client_manager, compressed=run.compression != "none")
         if run.parallel:
             conf.set_override("parallel", run.parallel, group="osbrick")
-        if run.osbrick.settings:
-            opts.set_repository(conf, run.osbrick.repository, run.osbrick.settings)
+        for place in run.osbrick.places:
+            if place.settings or place.name:
+                opts.set_repository(conf, place.url, place.settings, name=place.name)
         with contextlib.redirect_stdout(sys.stderr), ending.in_order(LOG):
             yield context.Context.open(
                 conf,

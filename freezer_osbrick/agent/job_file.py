@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import configparser
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 from oslo_config import cfg
@@ -38,12 +39,12 @@ class JobFile:
     """What a file says.
 
     :param values: settings by option name, with underscores.
-    :param storages: the names of its ``[storage:…]`` sections.
+    :param storages: settings of its ``[storage:NAME]`` sections, by the names of these.
     """
 
     path: str
     values: dict[str, str]
-    storages: tuple[str, ...] = ()
+    storages: dict[str, dict[str, str]] = dataclasses.field(default_factory=dict)
 
     @property
     def engine(self) -> str | None:
@@ -60,14 +61,51 @@ def read(path: str) -> JobFile:
         reason = " ".join(str(exc).split())
         raise errors.ConfigurationError(f"{path} is no readable ini file: {reason}") from exc
     values: dict[str, str] = {}
-    storages = []
+    storages: dict[str, dict[str, str]] = {}
     for section in parser.sections():
-        if section.startswith("storage:"):
-            storages.append(section)
-            continue
+        into = storages.setdefault(section, {}) if section.startswith("storage:") else values
         for key in parser.options(section):
-            values[key.replace("-", "_")] = parser.get(section, key).strip()
-    return JobFile(path, values, tuple(storages))
+            into[key.replace("-", "_")] = parser.get(section, key).strip()
+    listed = values.pop("storages", "")
+    if not _means_unset(listed):
+        storages.update(_listed(listed, path))
+    return JobFile(path, values, storages)
+
+
+def _listed(text: str, path: str) -> dict[str, dict[str, str]]:
+    """Storages of a job, which has no sections: a list of objects, or an object of objects.
+
+    :raises errors.BadRequest: it is neither.
+    """
+    try:
+        found = options.parse_literal(text)
+        if isinstance(found, list | tuple):
+            found = {f"storage:{number}": one for number, one in enumerate(found, 1)}
+        return {
+            str(name): {str(key).replace("-", "_"): str(value) for key, value in one.items()}
+            for name, one in found.items()
+        }
+    except (ValueError, AttributeError) as exc:
+        raise errors.BadRequest(
+            f"{path}: storages must be a list of objects with the options of a storage each."
+        ) from exc
+
+
+def for_storage(settings: Mapping[str, str], name: str, conf: cfg.ConfigOpts) -> dict[str, Any]:
+    """The settings of one storage as Freezer's options take them.
+
+    :raises errors.BadRequest: one is no option, or does not take its value.
+    """
+    found: dict[str, Any] = {}
+    for key, value in settings.items():
+        if _means_unset(value):
+            continue
+        option = _option(key, conf)
+        if option is None:
+            raise errors.BadRequest(f"[{name}]: {key} is no option of this Freezer.")
+        if not _is_off(key, value, conf):
+            found[key] = option.type(value)
+    return found
 
 
 def for_freezer(job: JobFile, conf: cfg.ConfigOpts) -> dict[str, str]:

@@ -92,6 +92,7 @@ def _execute_backup(stock: Callable[..., dict[str, Any]], job: Any) -> dict[str,
     job.engine.record = record.of_backup(
         stock_record,
         job.engine.report,
+        job.conf.osbrick.places,
         incremental=bool(job.conf.incremental),
         encrypted=bool(job.conf.encrypt_pass_file),
     )

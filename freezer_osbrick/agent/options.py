@@ -32,16 +32,24 @@ def parse_list(value: Any) -> list[str]:
     text = str(value).strip()
     if not text.startswith(("[", "(")):
         return [word.strip() for word in text.split(",") if word.strip()]
-    try:
-        parsed = json.loads(text)
-    except (ValueError, RecursionError):
-        try:
-            parsed = ast.literal_eval(text)
-        except (SyntaxError, ValueError, MemoryError, RecursionError) as exc:
-            raise ValueError(f"{text!r} is no list") from exc
+    parsed = parse_literal(text)
     if not isinstance(parsed, list | tuple):
         raise ValueError(f"{text!r} is no list")
     return [str(item) for item in parsed]
+
+
+def parse_literal(text: str) -> Any:
+    """A value from JSON, or from Python source, as the scheduler writes it.
+
+    :raises ValueError: it is neither.
+    """
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        try:
+            return ast.literal_eval(text)
+        except (SyntaxError, ValueError, MemoryError, RecursionError) as exc:
+            raise ValueError(f"{text!r} is no list") from exc
 
 
 class VolumeId(types.ConfigType):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where Freezer's storage options say that the repository lies."""
+"""Where Freezer's storage options say that the repositories lie."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 
 from freezer_osbrick import errors
 
+_WORDS = ("storage", "container", "ssh_key", "ssh_username", "ssh_host", "ssh_port")
 _SECRET_FLAGS = ("--secret-key", "--ssh-password", "--ftp-password")
 
 
@@ -20,24 +21,51 @@ class Place:
 
     :param url: its address, or an absolute path.
     :param settings: options of ``[repository:NAME]`` that Freezer's options set.
+    :param name: of its section, where there are several; the operations know it by this name.
+    :param words: what Freezer's records say of the storage.
     """
 
     url: str
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict, repr=False)
+    name: str | None = None
+    words: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    @property
+    def address(self) -> str:
+        return self.name or self.url
 
 
-def of(values: Mapping[str, Any], storages: tuple[str, ...] = ()) -> Place:
-    """The repository of a run.
+def of_run(
+    values: Mapping[str, Any], storages: Mapping[str, Mapping[str, Any]]
+) -> tuple[Place, ...]:
+    """The repositories of a run: that of Freezer's options, or those of its ``[storage:NAME]``
+    sections, each of which gets every backup.
 
     :param values: Freezer's arguments by name.
-    :param storages: names of the ``[storage:…]`` sections, of which there may be none.
+    :param storages: settings of the sections, by their names; what one does not say, ``values``
+        say.
+    :raises errors.BadRequest: the options do not say where one is.
+    """
+    if not storages:
+        return (of(values),)
+    places = []
+    for name, settings in storages.items():
+        if "storage" not in settings or "container" not in settings:
+            raise errors.BadRequest(f"[{name}] needs a storage and a container.")
+        try:
+            place = of({**values, **settings})
+        except errors.BadRequest as error:
+            raise errors.BadRequest(f"[{name}]: {error}") from error
+        places.append(dataclasses.replace(place, name=name if len(storages) > 1 else None))
+    return tuple(places)
+
+
+def of(values: Mapping[str, Any]) -> Place:
+    """The repository that Freezer's options name.
+
+    :param values: Freezer's arguments by name.
     :raises errors.BadRequest: the options do not say where it is.
     """
-    if storages:
-        raise errors.BadRequest(
-            "Engine osbrick stores to one storage in a run: leave out "
-            f"{', '.join(f'[{name}]' for name in storages)}, and back up once for each."
-        )
     kinds = {"local": _local, "swift": _swift, "s3": _s3, "ssh": _ssh, "ftp": _ftp, "ftps": _ftp}
     storage = str(values["storage"])
     if storage not in kinds:
@@ -45,7 +73,8 @@ def of(values: Mapping[str, Any], storages: tuple[str, ...] = ()) -> Place:
     place = kinds[storage](values, storage)
     limits = {name: values.get(name) for name in ("upload_limit", "download_limit")}
     given = {name: str(rate) for name, rate in limits.items() if rate not in (None, -1)}
-    return Place(place.url, {**place.settings, **given})
+    words = {name: values.get(name) or "" for name in _WORDS}
+    return Place(place.url, {**place.settings, **given}, words=words)
 
 
 def hide_secrets(command_line: list[str]) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import datetime
 import json
 import sys
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from freezer_osbrick import errors
@@ -31,18 +32,28 @@ class VolumeEntries(dict[str, Any]):
 
 
 def of_backup(
-    stock: dict[str, Any], report: Any, *, incremental: bool, encrypted: bool
+    stock: dict[str, Any],
+    report: Any,
+    places: Sequence[Any],
+    *,
+    incremental: bool,
+    encrypted: bool,
 ) -> dict[str, Any]:
-    """Freezer's own record, completed.
+    """Freezer's own record, completed. Of several storages it names the first that has the backup:
+    a restore made of the record finds it there.
 
     :param stock: what BackupJob.execute returned; its time and level are the engine's own
         already.
+    :param places: the storages of the run.
     :param incremental: kept beside the levels, since Freezer refuses levels without it at a
         restore.
     """
     level = stock["curr_backup_level"]
+    first = done(report)[0].repository
+    words: Mapping[str, Any] = next((one.words for one in places if one.name == first), {})
     return {
         **stock,
+        **words,
         "level": level,
         "incremental": incremental,
         "encrypted": encrypted,

@@ -30,6 +30,8 @@ class Backup(transfer.TransferCommand):
         transfer.SECONDS,
         transfer.BACKUP,
         transfer.TIME,
+        transfer.REPOSITORY,
+        transfer.COPIES,
         transfer.REASON,
         transfer.NOTES,
     )
@@ -37,7 +39,7 @@ class Backup(transfer.TransferCommand):
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser = super().get_parser(prog_name)
         base.add_volume_arguments(parser, "back up")
-        base.add_repository_argument(parser)
+        base.add_repository_argument(parser, several="; may be repeated: each gets every backup")
         parser.add_argument(
             "--incremental",
             action="store_true",
@@ -96,9 +98,9 @@ class Backup(transfer.TransferCommand):
             report_file=parsed_args.report_file,
         )
         context = self.open_context(parsed_args)
-        url = base.repository_url(context, parsed_args)
+        urls = base.repository_urls(context, parsed_args)
         with self.progress(parsed_args) as show:
-            report = backup(context, url, request, progress=show)
+            report = backup(context, urls, request, progress=show)
         return self.report(report, parsed_args)
 
 

@@ -94,8 +94,11 @@ class OsbrickShowOne(OsbrickCommand, show.ShowOne):
     """A command that prints the fields of one record."""
 
 
-def add_repository_argument(parser: argparse.ArgumentParser) -> None:
-    """``--repository URL|NAME`` and the key of a sealed one."""
+def add_repository_argument(parser: argparse.ArgumentParser, several: str = "") -> None:
+    """``--repository URL|NAME`` and the key of a sealed one.
+
+    :param several: what it means to give several; without it the last one counts.
+    """
     parser.add_argument(
         "--encrypt-pass-file",
         "--key-file",
@@ -110,10 +113,12 @@ def add_repository_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--repository",
         metavar="<url-or-name>",
-        default=os.environ.get(REPOSITORY_VARIABLE),
+        action="append" if several else "store",
+        default=None if several else os.environ.get(REPOSITORY_VARIABLE),
         help=(
             "where backups lie: file:///srv/backups, an absolute path, or NAME for a section "
             f"[repository:NAME] of the configuration file (environment: {REPOSITORY_VARIABLE})"
+            f"{several}"
         ),
     )
 
@@ -123,17 +128,33 @@ def repository_url(context: Context, parsed_args: argparse.Namespace) -> str:
 
     :raises errors.ConfigurationError: the configuration knows no such name.
     """
+    return _known(context, parsed_args.repository)
+
+
+def repository_urls(context: Context, parsed_args: argparse.Namespace) -> tuple[str, ...]:
+    """Those of a command that takes several.
+
+    :raises errors.ConfigurationError: the configuration knows no such name.
+    """
+    return tuple(_known(context, given) for given in _given(parsed_args))
+
+
+def _known(context: Context, given: str) -> str:
     from freezer_osbrick import opts
 
-    given = parsed_args.repository
     if "://" not in given and not given.startswith("/"):
         opts.repository_url(context.conf, given)
     return given
 
 
+def _given(parsed_args: argparse.Namespace) -> list[str]:
+    named = parsed_args.repository or os.environ.get(REPOSITORY_VARIABLE) or []
+    return [named] if isinstance(named, str) else list(named)
+
+
 def check_repository(parsed_args: argparse.Namespace) -> None:
     """Refuse a command line that names no repository."""
-    if not parsed_args.repository:
+    if not _given(parsed_args):
         raise errors.BadRequest(
             f"Name a repository with --repository or the variable {REPOSITORY_VARIABLE}."
         )

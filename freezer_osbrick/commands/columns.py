@@ -76,6 +76,13 @@ class Nested(Text):
         return "\n".join(_inline(item) for item in self._value or ()) or "-"
 
 
+class Copies(Text):
+    """A backup in several repositories: one a line."""
+
+    def human_readable(self) -> str:
+        return "\n".join(f"{copy['repository']}: {copy['state']}" for copy in self._value or ())
+
+
 @dataclasses.dataclass(frozen=True)
 class Column:
     """One field of a record and how people see it.

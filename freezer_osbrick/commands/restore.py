@@ -31,6 +31,7 @@ class Restore(transfer.TransferCommand):
         transfer.SECONDS,
         transfer.BACKUP,
         transfer.TIME,
+        transfer.REPOSITORY,
         transfer.REASON,
         transfer.NOTES,
     )
@@ -38,7 +39,9 @@ class Restore(transfer.TransferCommand):
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser = super().get_parser(prog_name)
         base.add_volume_arguments(parser, "restore")
-        base.add_repository_argument(parser)
+        base.add_repository_argument(
+            parser, several="; may be repeated: what one lacks is taken from the next"
+        )
         choice = parser.add_argument_group("which backup", "The newest one where nothing is said.")
         choice.add_argument(
             "--backup",
@@ -146,9 +149,9 @@ class Restore(transfer.TransferCommand):
             report_file=parsed_args.report_file,
         )
         context = self.open_context(parsed_args)
-        url = base.repository_url(context, parsed_args)
+        urls = base.repository_urls(context, parsed_args)
         with self.progress(parsed_args) as show:
-            report = restore(context, url, request, progress=show)
+            report = restore(context, urls, request, progress=show)
         return self.report(report, parsed_args)
 
 

@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 from freezer_osbrick import errors
 from freezer_osbrick.commands import base, progress
-from freezer_osbrick.commands.columns import BackupId, Bytes, Column, Moment, Seconds, Sentence
+from freezer_osbrick.commands.columns import (
+    BackupId,
+    Bytes,
+    Column,
+    Copies,
+    Moment,
+    Seconds,
+    Sentence,
+)
 
 if TYPE_CHECKING:
     from freezer_osbrick.operations.context import Context
@@ -29,6 +37,8 @@ BACKUP = Column("backup_id", "Backup ID", BackupId, optional=True)
 LEVEL = Column("level", "Level", optional=True)
 TIME = Column("time_stamp", "Time stamp", Moment, everyday=False)
 SECONDS = Column("seconds", "Seconds", Seconds)
+REPOSITORY = Column("repository", "Repository", optional=True)
+COPIES = Column("copies", "Copies", Copies, optional=True)
 REASON = Column("reason", "Reason", Sentence, optional=True)
 NOTES = Column("notes", "Notes", Sentence, optional=True)
 

@@ -8,7 +8,7 @@ import dataclasses
 import importlib.metadata
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 
 from oslo_log import log
 
@@ -16,15 +16,15 @@ from freezer_osbrick import errors, interruption
 from freezer_osbrick.cloud import borrowing, staging, volumes
 from freezer_osbrick.cloud.ledger import Run
 from freezer_osbrick.cloud.volumes import VolumeRecord
-from freezer_osbrick.device.volume_device import Device
-from freezer_osbrick.operations import contents, parallel
+from freezer_osbrick.operations import contents, mirror, parallel
 from freezer_osbrick.operations.attach import attached
 from freezer_osbrick.operations.contents import Contents
 from freezer_osbrick.operations.context import Context
 from freezer_osbrick.operations.families import Families
 from freezer_osbrick.operations.levels import Levels
+from freezer_osbrick.operations.mirror import Side
 from freezer_osbrick.operations.planning import Plan, plan
-from freezer_osbrick.operations.report import PARTIAL, RunReport, VolumeReport
+from freezer_osbrick.operations.report import PARTIAL, CopyReport, RunReport, VolumeReport
 from freezer_osbrick.pipeline.backup import Amounts, BackupWriter
 from freezer_osbrick.pipeline.progress import Listener, Progress
 from freezer_osbrick.repository import catalogue, verifications
@@ -73,24 +73,27 @@ class BackupRequest:
 
 
 def backup(
-    context: Context, url: str, request: BackupRequest, progress: Listener | None = None
+    context: Context,
+    url: str | Sequence[str],
+    request: BackupRequest,
+    progress: Listener | None = None,
 ) -> RunReport:
     """Back up the volumes, several at a time. A volume's own status never changes, unless the
     backup is cold.
 
-    :param url: of the repository, which is made if there is none.
+    :param url: of the repository, which is made if there is none. Each of several gets every
+        backup whole; one that fails makes the backups partial.
     :raises errors.OsbrickError: nothing was started. What happens to single volumes is in the
         report.
     """
     if not request.volume_ids:
         raise errors.BadRequest("No volume is named: there is nothing to back up.")
     context.set_up()  # no repository is made for somebody without credentials
-    repository = context.open_repository(url, create=True)
-
-    shared = _Shared()
+    sides = mirror.open_sides(context, url, create=True)
+    shared = {side.address: _Shared() for side in sides}
 
     def one(volume: VolumeReport) -> None:
-        _VolumeBackup(context, repository, request, shared, volume, progress).run()
+        _VolumeBackup(context, sides, request, shared, volume, progress).run()
 
     return parallel.each(
         RunReport.of(request.volume_ids, request.report_file),
@@ -102,7 +105,7 @@ def backup(
 
 @dataclasses.dataclass(frozen=True)
 class _Shared:
-    """What the volumes of a run share.
+    """What the volumes of a run share, in one repository.
 
     :param heads: of backups that were read already.
     """
@@ -112,24 +115,23 @@ class _Shared:
 
 
 class _VolumeBackup:
-    """One volume on its way into the repository."""
+    """One volume on its way into the repositories."""
 
     def __init__(
         self,
         context: Context,
-        repository: Repository,
+        sides: Sequence[Side],
         request: BackupRequest,
-        shared: _Shared,
+        shared: Mapping[str, _Shared],
         report: VolumeReport,
         listener: Listener | None,
     ) -> None:
         self._context = context
-        self._repository = repository
+        self._sides = sides
         self._request = request
         self._shared = shared
         self._report = report
         self._progress = Progress(report.volume_id, listener)
-        self._contents: Contents
 
     def run(self) -> None:
         cloud = self._context.cloud
@@ -172,10 +174,8 @@ class _VolumeBackup:
             writable=writable,
         ) as device:
             patterns = self._request.exclude
-            with contents.opened(
-                device, record.id, content, patterns, repair=writable
-            ) as self._contents:
-                self._store(device, record, self._frozen_at)
+            with contents.opened(device, record.id, content, patterns, repair=writable) as opened:
+                self._store(opened, record, self._frozen_at)
             with interruption.shielded():  # what follows only takes down
                 self._progress.enter("detach")
 
@@ -203,21 +203,76 @@ class _VolumeBackup:
         LOG.warning("%s", note)
         self._report.notes.append(note)
 
-    def _store(self, device: Device, record: VolumeRecord, frozen_at: int) -> None:
+    def _store(self, opened: Contents, record: VolumeRecord, frozen_at: int) -> None:
+        """Write the backup to one repository after the other, all under one id.
+
+        Each has a parent and keyed ids of its own, so that nothing but the reading could be
+        shared; and side by side they would take the memory of as many volumes.
+        """
+        backup_id = os.urandom(form.OBJECT_ID_SIZE)
+
+        def one(repository: Repository, report: CopyReport) -> None:
+            shared = self._shared[report.repository]
+            copy = _Copy(
+                self._context, repository, self._request, shared, opened, report, self._progress
+            )
+            copy.store(backup_id, record, frozen_at)
+
+        mirror.each(self._sides, self._report, one)
+        self._report.backup_id = backup_id.hex()
+        self._report.time_stamp = frozen_at
+        self._report.content = opened.kind
+        self._report.notes += opened.notes
+
+    def _tell(self, record: VolumeRecord) -> None:
+        report = self._report
+        report.volume_name = record.name
+        report.project_id = record.project_id
+        report.volume_type = record.volume_type
+        report.size_gib = record.size_gib
+        if record.incomplete_restore:
+            report.notes.append(
+                f"The restore of backup {record.incomplete_restore} in place was broken off: the"
+                " volume holds parts of two states, and so does this backup."
+            )
+
+
+class _Copy:
+    """The backup in one repository."""
+
+    def __init__(
+        self,
+        context: Context,
+        repository: Repository,
+        request: BackupRequest,
+        shared: _Shared,
+        opened: Contents,
+        report: CopyReport,
+        progress: Progress,
+    ) -> None:
+        self._context = context
+        self._repository = repository
+        self._request = request
+        self._shared = shared
+        self._contents = opened
+        self._report = report
+        self._progress = progress
+
+    def store(self, backup_id: bytes, record: VolumeRecord, frozen_at: int) -> None:
         with Lease(self._repository, "backup") as lease:
-            self._store_under(lease, device, record, frozen_at)
+            self._store_under(lease, backup_id, record, frozen_at)
 
     def _store_under(
-        self, lease: Lease, device: Device, record: VolumeRecord, frozen_at: int
+        self, lease: Lease, backup_id: bytes, record: VolumeRecord, frozen_at: int
     ) -> None:
         with self._shared.families.turn(record, lambda: self._plan(record, frozen_at)) as chosen:
-            self._store_by(chosen, lease, device, record, frozen_at)
+            self._store_by(chosen, lease, backup_id, record, frozen_at)
 
     def _store_by(
-        self, chosen: Plan, lease: Lease, device: Device, record: VolumeRecord, frozen_at: int
+        self, chosen: Plan, lease: Lease, backup_id: bytes, record: VolumeRecord, frozen_at: int
     ) -> None:
         try:
-            self._write(lease, device, record, frozen_at, chosen)
+            self._write(lease, backup_id, record, frozen_at, chosen)
         except (errors.Damaged, errors.BackupMissing) as error:
             if chosen.parent is None:
                 raise
@@ -227,13 +282,13 @@ class _VolumeBackup:
                 f"A full backup was made, because backup {chosen.parent.id} cannot be read: {error}"
             )
             LOG.warning("Volume %s: %s", record.id, self._report.notes[-1])
-            self._write(lease, device, record, frozen_at, Plan(level=0, parent=None))
+            self._write(lease, backup_id, record, frozen_at, Plan(level=0, parent=None))
 
     def _plan(self, record: VolumeRecord, now: int) -> Plan:
         kind = self._contents.kind
         usable = catalogue.backups(
             self._repository,
-            lambda backup: backup.head.get("content") == kind,
+            lambda backup: backup.head.get("content", contents.BLOCKS) == kind,
             known=self._shared.heads,
         )
         while True:
@@ -257,12 +312,11 @@ class _VolumeBackup:
     def _write(
         self,
         lease: Lease,
-        device: Device,
+        backup_id: bytes,
         record: VolumeRecord,
         frozen_at: int,
         plan: Plan,
     ) -> None:
-        backup_id = os.urandom(form.OBJECT_ID_SIZE)
         settings = self._context.conf.osbrick
         parent = None
         if plan.parent:
@@ -291,8 +345,8 @@ class _VolumeBackup:
             amounts = writer.run(head, before_commit=complete)
         name = form.manifest_name(backup_id)
         lease.prove_commit(lambda: self._repository.store.delete(name))
-        self._tell_stored(backup_id, frozen_at, plan, amounts)
-        self._tell_unread()
+        self._tell_stored(plan, amounts)
+        self._tell_unread(record.id)
 
     def _head(self, backup_id: bytes, record: VolumeRecord, frozen_at: int, plan: Plan) -> Head:
         return {
@@ -308,22 +362,8 @@ class _VolumeBackup:
             "volume": record.to_dict(),
         }
 
-    def _tell(self, record: VolumeRecord) -> None:
+    def _tell_stored(self, plan: Plan, amounts: Amounts) -> None:
         report = self._report
-        report.volume_name = record.name
-        report.project_id = record.project_id
-        report.volume_type = record.volume_type
-        report.size_gib = record.size_gib
-        if record.incomplete_restore:
-            report.notes.append(
-                f"The restore of backup {record.incomplete_restore} in place was broken off: the"
-                " volume holds parts of two states, and so does this backup."
-            )
-
-    def _tell_stored(self, backup_id: bytes, frozen_at: int, plan: Plan, amounts: Amounts) -> None:
-        report = self._report
-        report.backup_id = backup_id.hex()
-        report.time_stamp = frozen_at
         report.level = plan.level
         report.bytes_read = amounts.read
         report.bytes_zero = amounts.zeros
@@ -331,12 +371,10 @@ class _VolumeBackup:
         report.bytes_new = amounts.new
         report.bytes_stored = amounts.stored
 
-    def _tell_unread(self) -> None:
-        self._report.content = self._contents.kind
-        self._report.notes += self._contents.notes
+    def _tell_unread(self, volume_id: str) -> None:
         unread = self._contents.unread()
         for one in unread:
-            LOG.warning("Volume %s: %r: %s.", self._report.volume_id, one.path, one.reason)
+            LOG.warning("Volume %s: %r: %s.", volume_id, one.path, one.reason)
         if unread:
             self._report.state = PARTIAL
             self._report.reason = contents.told(unread)

@@ -13,9 +13,28 @@ from freezer_osbrick import errors
 
 SUCCESS = "success"
 ERROR = "error"
-PARTIAL = "partial"  # done, but for files that the report names
+PARTIAL = "partial"  # done, but for files or repositories that the report names
 WAITING = "waiting"  # not done yet
 INTERRUPTED = "interrupted"  # the run was ended before it was done
+
+
+@dataclasses.dataclass
+class CopyReport:
+    """A backup in one of the repositories that it goes to. Fields as in :class:`VolumeReport`.
+
+    :param repository: its address, as the caller gave it.
+    """
+
+    repository: str
+    state: str = SUCCESS
+    reason: str | None = None
+    level: int | None = None
+    bytes_read: int | None = None
+    bytes_zero: int | None = None
+    bytes_reused: int | None = None
+    bytes_new: int | None = None
+    bytes_stored: int | None = None
+    notes: list[str] = dataclasses.field(default_factory=list)
 
 
 @dataclasses.dataclass
@@ -36,6 +55,9 @@ class VolumeReport:
     :param verified: the restored volume was read back and compared.
     :param removed_volume_id: the volume that the restored one replaces, and that was deleted.
     :param content: of the backup: ``blocks`` or ``files``.
+    :param repository: of several, the one that the other fields tell of: the first that got the
+        backup, or the one that was restored from.
+    :param copies: of a backup, in each repository where there are several.
     :param notes: what else its owner should know, a sentence each.
     """
 
@@ -61,6 +83,8 @@ class VolumeReport:
     verified: bool | None = None
     removed_volume_id: str | None = None
     content: str | None = None
+    repository: str | None = None
+    copies: list[CopyReport] = dataclasses.field(default_factory=list)
     notes: list[str] = dataclasses.field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Sequence
 
 from oslo_log import log
 
@@ -12,19 +13,19 @@ from freezer_osbrick import errors, interruption
 from freezer_osbrick.cloud import volumes
 from freezer_osbrick.cloud.ledger import Run
 from freezer_osbrick.cloud.volumes import VolumeRecord
-from freezer_osbrick.operations import file_restore, parallel, targets
+from freezer_osbrick.device.volume_device import Device
+from freezer_osbrick.operations import copies, file_restore, mirror, parallel, targets
 from freezer_osbrick.operations.attach import attached
 from freezer_osbrick.operations.catalogue import matching
 from freezer_osbrick.operations.contents import FILES, content_of
 from freezer_osbrick.operations.context import Context
+from freezer_osbrick.operations.copies import Copies
+from freezer_osbrick.operations.mirror import Side
 from freezer_osbrick.operations.report import RunReport, VolumeReport
 from freezer_osbrick.operations.targets import Target, TargetRequest
 from freezer_osbrick.pipeline.progress import Listener, Progress
 from freezer_osbrick.pipeline.readback import ReadBack
-from freezer_osbrick.pipeline.restore import RestoreReader
-from freezer_osbrick.repository import catalogue, verifications
 from freezer_osbrick.repository.catalogue import Backup
-from freezer_osbrick.repository.leases import Lease
 from freezer_osbrick.repository.manifest import Manifest
 from freezer_osbrick.repository.repository import Repository
 
@@ -61,7 +62,10 @@ class RestoreRequest(TargetRequest):
 
 
 def restore(
-    context: Context, url: str, request: RestoreRequest, progress: Listener | None = None
+    context: Context,
+    url: str | Sequence[str],
+    request: RestoreRequest,
+    progress: Listener | None = None,
 ) -> RunReport:
     """Restore volumes, several at a time, each into a volume of its own.
 
@@ -69,20 +73,26 @@ def restore(
     blocks that differ are written. One that is gone is made anew, with the metadata of the backup.
     ``targets`` has what the request may change of that.
 
+    :param url: of the repository. Of several the first is read that has the backup; what its copy
+        lacks is taken from the others.
     :raises errors.OsbrickError: nothing was started. What happens to single volumes is in the
         report.
     """
     _check(request)
     if not request.to_folder:
         context.set_up()
-    repository = context.open_repository(url)
-    chosen = _choose(repository, request)
+    sides = mirror.open_sides(context, url)
+    chosen = _choose(sides, request)
 
     def one(volume: VolumeReport) -> None:
-        backup = chosen.get(volume.volume_id)
-        if backup is None:
-            raise errors.BackupMissing(f"{url} holds no such backup of volume {volume.volume_id}.")
-        _VolumeRestore(context, repository, request, backup, volume, progress).run()
+        found = chosen.get(volume.volume_id)
+        if found is None:
+            where = " and ".join(side.address for side in sides)
+            verb = "hold" if len(sides) > 1 else "holds"
+            raise errors.BackupMissing(
+                f"{where} {verb} no such backup of volume {volume.volume_id}."
+            )
+        _VolumeRestore(context, found, request, volume, progress).run()
 
     return parallel.each(
         RunReport.of(request.volume_ids or tuple(chosen), request.report_file),
@@ -116,19 +126,19 @@ def _check(request: RestoreRequest) -> None:
         )
 
 
-def _choose(repository: Repository, request: RestoreRequest) -> dict[str, Backup]:
+def _choose(sides: Sequence[Side], request: RestoreRequest) -> dict[str, Copies]:
     """The backup to restore of each volume."""
     if request.backup_id:
-        backup = catalogue.find(repository, request.backup_id)
-        return {backup.volume_id: backup}
+        found = copies.find(sides, request.backup_id)
+        return {found.backup.volume_id: found}
     if not request.volume_ids:
         raise errors.BadRequest("Neither a volume nor a backup is named: nothing to restore.")
     fits = matching(request.volume_ids, request.backup_name, request.hostname)
-    found = catalogue.backups(
-        repository,
-        lambda backup: fits(backup) and (request.before is None or backup.time <= request.before),
-    )
-    return {backup.volume_id: backup for backup in found}  # oldest first: the newest one stays
+
+    def condition(backup: Backup) -> bool:
+        return fits(backup) and (request.before is None or backup.time <= request.before)
+
+    return copies.newest(sides, condition)
 
 
 class _VolumeRestore:
@@ -137,61 +147,65 @@ class _VolumeRestore:
     def __init__(
         self,
         context: Context,
-        repository: Repository,
+        found: Copies,
         request: RestoreRequest,
-        backup: Backup,
         report: VolumeReport,
         listener: Listener | None,
     ) -> None:
         self._context = context
-        self._repository = repository
+        self._copies = found
         self._request = request
-        self._backup = backup
+        self._backup = found.backup
         self._report = report
+        self._report.notes = found.notes  # also those that are to come
         self._progress = Progress(report.volume_id, listener)
 
     def run(self) -> None:
         record = VolumeRecord.from_dict(self._backup.head["volume"])
         self._tell(record)
-        manifest = Manifest(self._repository, bytes.fromhex(self._backup.id))
+        self._content = content_of(self._backup.head)
         if self._request.to_folder:
-            self._restore_to_folder(manifest, self._request.to_folder)
+            self._restore_to_folder(self._request.to_folder)
             return
+        size = self._size_of_volume()
         existing = self._existing(record.id)
-        target = self._choose_target(record, existing, self._request, manifest)
+        target = self._choose_target(record, existing, self._request, size)
         if self._request.in_place:
             self._refuse_damaged()
         try:
-            self._restore(manifest, target)
+            self._restore(target)
         except targets.OF_THE_VOLUME as error:
             if not self._request.recreate_vol_on_error:
                 raise
-            self._restore_anew(manifest, record, error)
+            self._restore_anew(size, record, error)
         if existing is not None:
             with interruption.shielded():  # restored: not to be told otherwise
                 self._settle(record, existing)
 
-    def _restore_to_folder(self, manifest: Manifest, folder: str) -> None:
-        if content_of(manifest.head) != FILES:
+    def _restore_to_folder(self, folder: str) -> None:
+        if self._content != FILES:
             raise errors.BadRequest(
                 f"Backup {self._backup.id} holds blocks and not files: restore it to a volume, or "
                 "take single files out of it with 'freezer-osbrick files restore'."
             )
         if len(self._request.volume_ids) > 1:
             folder = os.path.join(folder, self._backup.volume_id)
-        with Lease(self._repository, "restore", needed=False):
+
+        def fill(repository: Repository, manifest: Manifest) -> None:
             file_restore.into_folder(
-                self._repository, manifest, folder, report=self._report, progress=self._progress
+                repository, manifest, folder, report=self._report, progress=self._progress
             )
+
+        self._copies.read(fill)
+        self._report.repository = self._copies.used
 
     def _choose_target(
         self,
         record: VolumeRecord,
         existing: VolumeRecord | None,
         request: TargetRequest,
-        manifest: Manifest,
+        size: int,
     ) -> Target:
-        size = _size_of_volume(manifest)
         return targets.choose(record, existing, request, size, self._backup.id)
 
     def _existing(self, volume_id: str) -> VolumeRecord | None:
@@ -201,71 +215,78 @@ class _VolumeRestore:
             return None
 
     def _refuse_damaged(self) -> None:
-        damage = verifications.condition(self._repository, self._backup.id).damage
+        damage = self._copies.damage()
         if damage:
             raise errors.BadRequest(
                 f"Backup {self._backup.id} was found damaged, and would replace what is whole:"
                 f" restore it without --in-place. {damage.reason}"
             )
 
-    def _restore(self, manifest: Manifest, target: Target) -> None:
+    def _restore(self, target: Target) -> None:
         cloud, report = self._context.cloud, self._report
         report.target = target.kind
         with self._context.ledger.start("restore") as run:
             self._progress.enter("snapshot")
             with target.volume(cloud, run) as volume_id:
-                with Lease(self._repository, "restore", needed=False):
-                    self._fill(run, manifest, volume_id, target)
-                    if self._request.verify or self._request.remove_old_vol:
-                        self._prove(run, manifest, volume_id, target)
+                self._fill(run, volume_id, target)
+                if self._request.verify or self._request.remove_old_vol:
+                    self._prove(run, volume_id, target)
                 target.finish(cloud, run, volume_id)
                 report.restored_volume_id = volume_id
 
-    def _restore_anew(self, manifest: Manifest, record: VolumeRecord, first: Exception) -> None:
+    def _restore_anew(self, size: int, record: VolumeRecord, first: Exception) -> None:
         """Once more, into a volume that has nothing to do with the one that failed."""
         LOG.warning("Volume %s: %s Trying again with a new volume.", record.id, first)
         try:
             request = dataclasses.replace(self._request, in_place=False)
-            target = self._choose_target(record, None, request, manifest)
-            self._restore(manifest, target)
+            target = self._choose_target(record, None, request, size)
+            self._restore(target)
         except errors.OsbrickError as error:
             errors.annotate(error, f"That was tried because of this: {first}")
             raise
         self._report.notes.append(f"It was restored into a new volume because of this: {first}")
 
-    def _fill(self, run: Run, manifest: Manifest, volume_id: str, target: Target) -> None:
-        context, report = self._context, self._report
+    def _fill(self, run: Run, volume_id: str, target: Target) -> None:
+        context = self._context
         self._progress.enter("attach")
         with attached(
             context.cloud, context.host, run, volume_id, size_gib=target.size_gib, writable=True
         ) as device:
             target.begin(context.cloud, volume_id)
-            if content_of(manifest.head) == FILES:
-                file_restore.into_volume(
-                    self._repository,
-                    manifest,
-                    device,
-                    existing=target.compare,
-                    report=report,
-                    progress=self._progress,
-                )
-                self._progress.enter("detach")
-                return
-            amounts = RestoreReader(
-                self._repository,
+            if self._content == FILES:
+                self._fill_files(device, target)
+            else:
+                self._fill_blocks(device, target)
+            self._progress.enter("detach")
+        self._report.repository = self._copies.used
+
+    def _fill_files(self, device: Device, target: Target) -> None:
+        def fill(repository: Repository, manifest: Manifest) -> None:
+            file_restore.into_volume(
+                repository,
                 manifest,
                 device,
-                compare=target.compare,
-                threads=context.budget,
+                existing=target.compare,
+                report=self._report,
                 progress=self._progress,
-            ).run()
-            self._progress.enter("detach")
+            )
+
+        self._copies.read(fill)
+
+    def _fill_blocks(self, device: Device, target: Target) -> None:
+        report = self._report
+        amounts = self._copies.restore(
+            device,
+            compare=target.compare,
+            threads=self._context.budget,
+            progress=self._progress,
+        )
         report.bytes_read = amounts.fetched
         report.bytes_reused = amounts.kept
         report.bytes_zero = amounts.zeroed
         report.bytes_written = amounts.written + amounts.zeroed
 
-    def _prove(self, run: Run, manifest: Manifest, volume_id: str, target: Target) -> None:
+    def _prove(self, run: Run, volume_id: str, target: Target) -> None:
         """Read back what the storage has, by an attachment of its own: nothing that this host may
         have kept of what it wrote is asked."""
         context = self._context
@@ -273,19 +294,26 @@ class _VolumeRestore:
         with attached(
             context.cloud, context.host, run, volume_id, size_gib=target.size_gib, writable=False
         ) as device:
-            if content_of(manifest.head) == FILES:
-                file_restore.prove(self._repository, manifest, device, self._progress)
-            else:
-                ReadBack(
-                    self._repository,
-                    manifest,
-                    device,
-                    zeros_beyond=not target.compare,
-                    threads=context.budget,
-                    progress=self._progress,
-                ).run()
+            self._copies.read(
+                lambda repository, manifest: self._compare(repository, manifest, device, target)
+            )
             self._progress.enter("detach")
         self._report.verified = True
+
+    def _compare(
+        self, repository: Repository, manifest: Manifest, device: Device, target: Target
+    ) -> None:
+        if self._content == FILES:
+            file_restore.prove(repository, manifest, device, self._progress)
+            return
+        ReadBack(
+            repository,
+            manifest,
+            device,
+            zeros_beyond=not target.compare,
+            threads=self._context.budget,
+            progress=self._progress,
+        ).run()
 
     def _settle(self, record: VolumeRecord, existing: VolumeRecord) -> None:
         """What becomes of the volume that was there. The restore has succeeded whatever happens."""
@@ -316,9 +344,9 @@ class _VolumeRestore:
         report.level = self._backup.level
         report.time_stamp = self._backup.time
 
-
-def _size_of_volume(manifest: Manifest) -> int:
-    """Bytes of the volume that was backed up."""
-    if content_of(manifest.head) == FILES:
-        return int(manifest.head["volume"]["size_gib"]) << 30
-    return manifest.size
+    def _size_of_volume(self) -> int:
+        """Bytes of the volume that was backed up."""
+        size = self._copies.size()
+        if self._content == FILES:
+            return int(self._backup.head["volume"]["size_gib"]) << 30
+        return size

@@ -6,10 +6,12 @@ from __future__ import annotations
 import dataclasses
 import mmap
 import threading
+from collections.abc import Iterable, Sequence
 
 import zstandard
 
 from freezer_osbrick import errors
+from freezer_osbrick.device.hints import Extents
 from freezer_osbrick.device.volume_device import Device
 from freezer_osbrick.pipeline import workers
 from freezer_osbrick.pipeline.progress import Progress
@@ -42,6 +44,11 @@ class Amounts:
     zeroed: int = 0
     kept: int = 0
 
+    def add(self, others: Amounts) -> None:
+        for field in dataclasses.fields(self):
+            total = getattr(self, field.name) + getattr(others, field.name)
+            setattr(self, field.name, total)
+
 
 @dataclasses.dataclass(frozen=True)
 class _Block:
@@ -62,12 +69,15 @@ class RestoreReader:
         device: Device,
         *,
         compare: bool,
+        only: Iterable[tuple[int, int]] | None = None,
         threads: int | workers.Budget = 4,
         progress: Progress,
     ) -> None:
         """:param compare: read the device first and write only blocks that differ: for a device
-        that holds an older or newer state of the same volume. Otherwise only zeros are looked
-        for."""
+            that holds an older or newer state of the same volume. Otherwise only zeros are looked
+            for.
+        :param only: ``(offset, length)`` ranges in bytes: what lies elsewhere is right already.
+        """
         self._repository = repository
         self._manifest = manifest
         self._maps = MapReader(repository, manifest)
@@ -76,13 +86,15 @@ class RestoreReader:
         self._threads = threads
         self._progress = progress
         self._window_chunks = max(1, WINDOW // repository.chunk_size)
-        self._amounts = Amounts()
+        self._only = only
+        self._holes = Extents()
+        self.amounts = Amounts()
         self._damaged: list[tuple[int, int]] = []
         self._reasons: list[str] = []
         self._lock = threading.Lock()
 
     def run(self) -> Amounts:
-        """Write the device and flush it.
+        """Write the device and flush it. What was done is in ``amounts``, also after an error.
 
         :raises errors.DamagedRanges: some of the backup cannot be read; the rest was restored.
         :raises errors.BadRequest: the device is too small; nothing was written.
@@ -91,30 +103,34 @@ class RestoreReader:
             raise errors.BadRequest(
                 f"The backup has {self._manifest.size} bytes, the volume only {self._device.size}."
             )
-        windows = -(-self._repository.chunk_count(self._device.size) // self._window_chunks)
-        self._progress.enter("write", self._device.size)
-        workers.run(windows, self._threads, self._make_step)
+        self._holes = self._device.holes()
+        windows = self._windows()
+        width = self._window_chunks * self._repository.chunk_size
+        self._progress.enter("write", min(len(windows) * width, self._device.size))
+        workers.run(len(windows), self._threads, lambda: self._make_step(windows))
         self._device.flush()
         if self._damaged:
-            damaged = ranges.merge(self._damaged)
-            lost = sum(length for _, length in damaged)
-            where = ", ".join(f"{start}+{length}" for start, length in damaged[:8])
-            more = ", …" if len(damaged) > 8 else ""
-            raise errors.DamagedRanges(
-                f"{lost} bytes of backup {self._manifest.backup_id.hex()} cannot be restored"
-                f" (ranges {where}{more}): {self._reasons[0]}",
-                damaged,
-            )
-        return self._amounts
+            raise lost(self._manifest.backup_id.hex(), self._damaged, self._reasons[0])
+        return self.amounts
 
-    def _make_step(self) -> workers.Step:
+    def _windows(self) -> Sequence[int]:
+        """The numbers of the windows to be restored."""
+        width = self._window_chunks * self._repository.chunk_size
+        if self._only is None:
+            return range(-(-self._device.size // width))
+        wanted: set[int] = set()
+        for offset, length in self._only:
+            wanted.update(range(offset // width, -(-(offset + length) // width)))
+        return sorted(wanted)
+
+    def _make_step(self, windows: Sequence[int]) -> workers.Step:
         buffer = ChunkBuffer(self._repository)
         # Where a window's blocks are put together: aligned, as direct I/O wants it.
         memory = memoryview(mmap.mmap(-1, self._window_chunks * self._repository.chunk_size))
         decompressor = zstandard.ZstdDecompressor()
 
-        def step(window: int) -> None:
-            self._window(window, buffer, memory, decompressor)
+        def step(number: int) -> None:
+            self._window(windows[number], buffer, memory, decompressor)
 
         return step
 
@@ -141,9 +157,7 @@ class RestoreReader:
             self._device.write(offset, memory[offset - begin : offset - begin + length])
             amounts.written += length
         with self._lock:
-            for field in dataclasses.fields(Amounts):
-                total = getattr(self._amounts, field.name) + getattr(amounts, field.name)
-                setattr(self._amounts, field.name, total)
+            self.amounts.add(amounts)
         self._progress.advance(min(last * chunk_size, size) - begin)
 
     def _chunk(
@@ -262,6 +276,9 @@ class RestoreReader:
     def _make_zeros(self, offset: int, length: int, buffer: ChunkBuffer, amounts: Amounts) -> None:
         """Prove that the range reads as zeros, or make it so. A new volume is not assumed to be
         empty."""
+        if self._holes.cover(offset, length):
+            amounts.kept += length
+            return
         buffer.read(self._device, offset, length)
         if buffer.all_zeros():
             amounts.kept += length
@@ -279,3 +296,15 @@ class RestoreReader:
         with self._lock:
             self._damaged.append((offset, length))
             self._reasons.append(reason)
+
+
+def lost(backup_id: str, where: Iterable[tuple[int, int]], reason: str) -> errors.DamagedRanges:
+    """The error that names the ranges of a backup that cannot be restored."""
+    damaged = ranges.merge(list(where))
+    count = sum(length for _, length in damaged)
+    named = ", ".join(f"{start}+{length}" for start, length in damaged[:8])
+    more = ", …" if len(damaged) > 8 else ""
+    return errors.DamagedRanges(
+        f"{count} bytes of backup {backup_id} cannot be restored (ranges {named}{more}): {reason}",
+        damaged,
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 # Reading a gap of this many bytes costs less than another request.
 GAP = 128 * 1024
@@ -73,3 +73,21 @@ def merge(parts: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
         else:
             merged.append((offset, length))
     return merged
+
+
+def common(
+    some: Sequence[tuple[int, int]], others: Sequence[tuple[int, int]]
+) -> list[tuple[int, int]]:
+    """What lies in ranges of both; each in order and without overlaps, as from :func:`merge`."""
+    found = []
+    mine = yours = 0
+    while mine < len(some) and yours < len(others):
+        begin = max(some[mine][0], others[yours][0])
+        end = min(sum(some[mine]), sum(others[yours]))
+        if begin < end:
+            found.append((begin, end - begin))
+        if sum(some[mine]) < sum(others[yours]):
+            mine += 1
+        else:
+            yours += 1
+    return found

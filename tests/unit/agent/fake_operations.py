@@ -2,7 +2,8 @@
 """Operations that do nothing but write down what they were asked for.
 
 Behaviour comes from the environment: FAKE_CALLS (file, a JSON line a call), FAKE_FAIL (reason of a
-failed volume), FAKE_PRINT (noise for standard output), FAKE_KILL (a signal to the process itself).
+failed volume, or with FAKE_FAIL_AT of what fails at that repository), FAKE_PRINT (noise for
+standard output), FAKE_KILL (a signal to the process itself).
 """
 
 from __future__ import annotations
@@ -11,12 +12,13 @@ import dataclasses
 import json
 import os
 import signal
+from collections.abc import Sequence
 from typing import Any
 
-from freezer_osbrick import opts
+from freezer_osbrick import errors, opts
 from freezer_osbrick.operations import backup, catalogue, context, restore
 from freezer_osbrick.operations.catalogue import BackupSummary
-from freezer_osbrick.operations.report import RunReport, VolumeReport
+from freezer_osbrick.operations.report import CopyReport, RunReport, VolumeReport
 from freezer_osbrick.pipeline.progress import ProgressEvent
 
 BACKUP_ID = "b" * 32
@@ -45,17 +47,24 @@ def install() -> None:
     catalogue.remove_backups = _remove_backups  # type: ignore[assignment]
 
 
-def volume(volume_id: str) -> VolumeReport:
+def volume(volume_id: str, repositories: Sequence[str] = ("one",)) -> VolumeReport:
     """What a run tells of a volume."""
     reason = os.environ.get("FAKE_FAIL")
-    return VolumeReport(
+    where = os.environ.get("FAKE_FAIL_AT")
+    report = VolumeReport(
         volume_id,
-        state="error" if reason else "success",
+        state="partial" if where else "error" if reason else "success",
         reason=reason,
         backup_id=BACKUP_ID,
         level=LEVEL,
         time_stamp=BACKUP_TIME,
     )
+    if len(repositories) > 1:
+        report.copies = [
+            CopyReport(name, "error" if name == where else "success") for name in repositories
+        ]
+        report.repository = next(name for name in repositories if name != where)
+    return report
 
 
 def _open(cls: Any, conf: Any, *, session: Any = None, key_file: str | None = None) -> Any:
@@ -74,23 +83,25 @@ def _open(cls: Any, conf: Any, *, session: Any = None, key_file: str | None = No
 
 
 def _backup(
-    context: Any, url: str, request: backup.BackupRequest, progress: Any = None
+    context: Any, urls: Sequence[str], request: backup.BackupRequest, progress: Any = None
 ) -> RunReport:
-    settings = opts.repository_settings(context.conf, url)
     defaults = {option.dest: option.default for option in opts.REPOSITORY_OPTS}
-    given = {name: value for name, value in settings.items() if value != defaults[name]}
-    _note("backup", url=url, settings=given, **dataclasses.asdict(request))
+    given = []
+    for url in urls:
+        settings = opts.repository_settings(context.conf, url)
+        given.append({name: value for name, value in settings.items() if value != defaults[name]})
+    _note("backup", url=_alone(urls), settings=_alone(given), **dataclasses.asdict(request))
     _misbehave()
     progress(ProgressEvent(request.volume_ids[0], "snapshot"))
     for done in (2**30, 2**30 + 1):
         progress(ProgressEvent(request.volume_ids[0], "read", done, 2**31))
-    return RunReport([volume(volume_id) for volume_id in request.volume_ids])
+    return RunReport([volume(volume_id, urls) for volume_id in request.volume_ids])
 
 
 def _restore(
-    context: Any, url: str, request: restore.RestoreRequest, progress: Any = None
+    context: Any, urls: Sequence[str], request: restore.RestoreRequest, progress: Any = None
 ) -> RunReport:
-    _note("restore", url=url, **dataclasses.asdict(request))
+    _note("restore", url=_alone(urls), **dataclasses.asdict(request))
     _misbehave()
     report = RunReport([volume(volume_id) for volume_id in request.volume_ids])
     for restored in report.volumes:
@@ -100,12 +111,24 @@ def _restore(
 
 def _list_backups(context: Any, url: str, **filters: Any) -> list[BackupSummary]:
     _note("list", url=url, **filters)
+    _fail_at(url)
     return [SUMMARY]
 
 
 def _remove_backups(context: Any, url: str, **filters: Any) -> list[BackupSummary]:
     _note("remove", url=url, **filters)
+    _fail_at(url)
     return [SUMMARY]
+
+
+def _alone(values: Sequence[Any]) -> Any:
+    """The only one, or all of several."""
+    return values[0] if len(values) == 1 else list(values)
+
+
+def _fail_at(url: str) -> None:
+    if url == os.environ.get("FAKE_FAIL_AT"):
+        raise errors.StoreUnavailable(os.environ["FAKE_FAIL"])
 
 
 def _note(verb: str, **facts: Any) -> None:

@@ -418,9 +418,66 @@ def test_storages_that_lack_something_are_refused(agent: Agent, given: Any, miss
     assert run.calls == []
 
 
-def test_several_storages_are_refused(agent: Agent) -> None:
-    run = agent(ini=ini(BACKUP) + ini({"storage": "local", "container": "/b"}, "storage:second"))
-    assert "leave out [storage:second]" in run.error
+def test_each_storage_section_is_a_repository(agent: Agent) -> None:
+    """With what Freezer's own options say where a section says nothing."""
+    run = agent(
+        ini=ini({**BACKUP, "ssh_username": "u", "upload_limit": "10M"})
+        + ini({"storage": "local", "container": "/b"}, "storage:near")
+        + ini({"storage": "ssh", "container": "/c", "ssh-host": "h"}, "storage:far")
+    )
+    call = run.call("backup")
+    assert call["url"] == ["storage:near", "storage:far"]
+    near, far = call["settings"]
+    assert near == {"url": "/b", "upload_limit": str(10 << 20)}
+    assert far["url"] == "sftp://u@h:22/c"
+    assert far["upload_limit"] == near["upload_limit"]
+
+
+def test_one_storage_section_stands_for_the_options(agent: Agent) -> None:
+    run = agent(ini=ini(BACKUP) + ini({"storage": "local", "container": "/b"}, "storage:one"))
+    assert run.call("backup")["url"] == "/b"
+
+
+def test_one_bucket_name_at_two_services(agent: Agent) -> None:
+    """The same URL, and yet two repositories."""
+    bucket = {"storage": "s3", "container": "vault", "secret_key": "s"}
+    sections = [{**bucket, "endpoint": f"http://s3-{n}", "access_key": n} for n in ("a", "b")]
+    run = agent(ini=ini(BACKUP) + "".join(ini(s, f"storage:{n}") for n, s in enumerate(sections)))
+    first, second = run.call("backup")["settings"]
+    assert first["url"] == second["url"] == "s3://vault"
+    assert (first["endpoint"], second["access_key"]) == ("http://s3-a", "b")
+
+
+def test_a_job_lists_its_storages(agent: Agent) -> None:
+    storages = [{"storage": "local", "container": "/a"}, {"storage": "local", "container": "/b"}]
+    run = agent(job={**BACKUP, "storages": storages})
+    assert run.call("backup")["url"] == ["storage:1", "storage:2"]
+    assert [settings["url"] for settings in run.call("backup")["settings"]] == ["/a", "/b"]
+    named = agent(job={**BACKUP, "storages": {"near": storages[0], "far": storages[1]}})
+    assert named.call("backup")["url"] == ["near", "far"]
+
+
+@pytest.mark.parametrize(
+    ("section", "said"),
+    [
+        ({"storage": "local"}, "[storage:second] needs a storage and a container."),
+        ({"storage": "local", "container": "b"}, "[storage:second]: --container must be"),
+        ({"storage": "tape", "container": "/b"}, "tape"),
+        ({"storage": "local", "container": "/b", "speed": "9"}, "speed is no option"),
+        ({"storage": "ssh", "container": "/b", "ssh_port": "x"}, "ssh_port"),
+    ],
+)
+def test_a_storage_section_that_cannot_be_used(agent: Agent, section: Any, said: str) -> None:
+    first = ini({"storage": "local", "container": "/a"}, "storage:first")
+    run = agent(ini=ini(BACKUP) + first + ini(section, "storage:second"))
+    assert said in run.error
+    assert run.calls == []
+
+
+@pytest.mark.parametrize("storages", ["here and there", "[1, 2]", "7", "[{"])
+def test_storages_that_are_no_list(agent: Agent, storages: str) -> None:
+    run = agent("--engine", "osbrick", job={**BACKUP, "storages": storages})
+    assert "storages must be a list of objects" in run.error
 
 
 def test_a_relative_container_is_refused(agent: Agent) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from tests.unit.agent import fake_operations
 from tests.unit.agent.conftest import Agent
-from tests.unit.agent.test_arguments import BACKUP, flags
+from tests.unit.agent.test_arguments import BACKUP, flags, ini
 
 RECORD_FIELDS = {  # what freezer-api requires, and what its users read
     "action": "backup",
@@ -97,6 +97,65 @@ def test_a_failed_volume_is_one_error_and_no_record(agent: Agent, action: str) -
     )
     assert run.error == "Volume v1: The snapshot went to an error state."
     assert run.stdout == ""
+
+
+SECTIONS = "".join(
+    ini({"storage": kind, "container": f"/{name}", **more}, f"storage:{name}")
+    for name, kind, more in (
+        ("a", "local", {}),
+        ("b", "ssh", {"ssh_host": "h", "ssh_username": "u"}),
+    )
+)
+
+
+def test_a_backup_that_one_storage_lacks_is_recorded_and_fails(agent: Agent) -> None:
+    faults = {"FAKE_FAIL_AT": "storage:a", "FAKE_FAIL": "It is in storage:b only."}
+    run = agent("--metadata-out", "-", ini=ini(BACKUP) + SECTIONS, env=faults)
+    assert run.error == "Volume v1: It is in storage:b only."
+    assert [copy["state"] for copy in run.record["osbrick"]["volumes"][0]["copies"]] == [
+        "error",
+        "success",
+    ]
+    # A restore made of the record asks the storage that has the backup.
+    where = ("storage", "container", "ssh_host", "ssh_username")
+    assert [run.record[key] for key in where] == ["ssh", "/b", "h", "u"]
+
+
+def test_the_partial_record_goes_to_a_file_too(agent: Agent, tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "record.json"
+    faults = {"FAKE_FAIL_AT": "storage:b", "FAKE_FAIL": "Gone."}
+    run = agent("--metadata-out", str(path), ini=ini(BACKUP) + SECTIONS, env=faults)
+    assert (run.status, run.stdout) == (1, "")
+    assert json.loads(path.read_text())["container"] == "/a"
+
+
+def test_nothing_is_removed_after_a_partial_backup(agent: Agent) -> None:
+    faults = {"FAKE_FAIL_AT": "storage:b", "FAKE_FAIL": "Gone."}
+    settings = {**BACKUP, "remove_older_than": 1}
+    run = agent(ini=ini(settings) + SECTIONS, env=faults)
+    assert [call["verb"] for call in run.calls] == ["open", "backup"]
+
+
+def test_info_and_removal_ask_every_storage(agent: Agent) -> None:
+    run = agent(ini=ini({**BACKUP, "action": "info"}) + SECTIONS)
+    assert [call["url"] for call in run.calls[1:]] == ["storage:a", "storage:b"]
+    assert run.stdout.count(fake_operations.BACKUP_ID) == 2
+    assert " storage:b " in run.stdout
+    removal = {**BACKUP, "action": "admin", "remove_older_than": 1}
+    run = agent("--metadata-out", "-", ini=ini(removal) + SECTIONS)
+    assert len(run.record["removed_backups"]) == 2
+
+
+def test_a_storage_that_cannot_be_asked_is_named(agent: Agent) -> None:
+    faults = {"FAKE_FAIL_AT": "storage:a", "FAKE_FAIL": "It is gone."}
+    run = agent(ini=ini({**BACKUP, "action": "info"}) + SECTIONS, env=faults)
+    assert run.status == 0
+    assert "storage:a: It is gone." in run.stderr
+    assert run.stdout.count(fake_operations.BACKUP_ID) == 1
+    removal = {**BACKUP, "action": "admin", "remove_older_than": 1}
+    run = agent(ini=ini(removal) + SECTIONS, env=faults)
+    assert run.error == "storage:a: It is gone."
+    assert run.calls[-1]["url"] == "storage:b"
 
 
 def test_the_default_name_holds_the_volume(agent: Agent) -> None:

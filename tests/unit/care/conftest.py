@@ -11,10 +11,10 @@ import pytest
 from freezer_osbrick import opts
 from freezer_osbrick.cloud.volumes import VolumeRecord
 from freezer_osbrick.device.volume_device import Device
-from freezer_osbrick.operations.backup import BackupRequest, _Shared, _VolumeBackup
+from freezer_osbrick.operations.backup import BackupRequest, _Copy, _Shared
 from freezer_osbrick.operations.contents import Blocks
 from freezer_osbrick.operations.context import Context
-from freezer_osbrick.operations.report import VolumeReport
+from freezer_osbrick.operations.report import CopyReport
 from freezer_osbrick.pipeline.backup import BackupWriter
 from freezer_osbrick.pipeline.progress import Progress
 from freezer_osbrick.pipeline.restore import RestoreReader
@@ -136,12 +136,12 @@ def volume_backup(
     *,
     incremental: bool = True,
     name: str = "v",
-) -> tuple[_VolumeBackup, VolumeRecord, VolumeReport]:
+) -> tuple[_Copy, VolumeRecord, CopyReport]:
     """A volume's backup as the verb makes it, from the attached device on: no cloud is needed."""
-    report = VolumeReport(volume)
+    report = CopyReport(repository.store.url)
     request = BackupRequest((volume,), "nightly", "node1", incremental=incremental)
-    one = _VolumeBackup(context, repository, request, _Shared(), report, None)
-    one._contents = Blocks(device)
+    blocks, progress = Blocks(device), Progress(volume)
+    one = _Copy(context, repository, request, _Shared(), blocks, report, progress)
     record = VolumeRecord.from_dict(
         {"id": volume, "name": name, "description": "", "size_gib": 1, "status": "in-use"}
     )

@@ -5,6 +5,7 @@ nothing wrong and counts what was left, and the next garbage collections clear e
 from __future__ import annotations
 
 import functools
+import os
 import random
 from collections.abc import Callable
 
@@ -86,7 +87,7 @@ def back_up(repo: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
     content = random.Random(4).randbytes(CHUNK * 2) + bytes(CHUNK * 4)
     device = MemoryDevice(content, writable=False)
     one, record, _ = volume_backup(context, repo, "v1", device)
-    one._store(device, record, int(repo.store.now()))
+    one.store(os.urandom(16), record, int(repo.store.now()))
 
 
 def restore(repo: Repository, monkeypatch: pytest.MonkeyPatch) -> None:

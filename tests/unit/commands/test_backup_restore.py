@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from freezer_osbrick import errors
+from freezer_osbrick.operations.report import CopyReport
 from freezer_osbrick.pipeline.progress import ProgressEvent
 from tests.unit.commands.conftest import OTHER_VOLUME, VOLUME, Terminal, run_report, volume_report
 
@@ -19,8 +20,8 @@ def test_backup_asks_for_what_was_named(run, operations) -> None:
     operations.answers["backup"] = run_report(volume_report())
     outcome = run("backup", VOLUME, "--repository", "file:///srv/backups", "-f", "json")
     assert outcome.status == 0
-    url, request = operations.asked("backup").args
-    assert url == "file:///srv/backups"
+    urls, request = operations.asked("backup").args
+    assert urls == ("file:///srv/backups",)
     assert request.volume_ids == (VOLUME,)
     assert request.hostname == socket.gethostname()
     assert (request.incremental, request.max_level, request.always_level) == (False, None, None)
@@ -37,8 +38,8 @@ def test_backup_takes_every_option(run, operations) -> None:
         " --always-level 3 --restart-always-level 7.5 --repository /srv/backups"
     )
     assert run(*line.split()).status == 0
-    url, request = operations.asked("backup").args
-    assert url == "/srv/backups"
+    urls, request = operations.asked("backup").args
+    assert urls == ("/srv/backups",)
     assert request.volume_ids == (VOLUME, OTHER_VOLUME)
     assert (request.backup_name, request.hostname) == ("nightly", "node1")
     assert request.incremental is True
@@ -88,7 +89,7 @@ def test_the_repository_may_come_from_the_environment(run, operations, monkeypat
     monkeypatch.setenv("FREEZER_OSBRICK_REPOSITORY", "file:///from/environment")
     operations.answers["backup"] = run_report(volume_report())
     assert run("backup", VOLUME).status == 0
-    assert operations.asked("backup").args[0] == "file:///from/environment"
+    assert operations.asked("backup").args[0] == ("file:///from/environment",)
 
 
 def test_the_repository_may_be_named_in_the_configuration(run, operations, tmp_path) -> None:
@@ -97,7 +98,7 @@ def test_the_repository_may_be_named_in_the_configuration(run, operations, tmp_p
     operations.answers["backup"] = run_report(volume_report())
     line = ["--config-file", str(conf), "backup", VOLUME, "--repository"]
     assert run(*line, "vault").status == 0
-    assert operations.asked("backup").args[0] == "vault"
+    assert operations.asked("backup").args[0] == ("vault",)
     outcome = run(*line, "cellar")
     assert outcome.status == 2
     (said,) = outcome.error_lines
@@ -176,6 +177,31 @@ def test_restore_asks_for_what_was_named(run, operations) -> None:
     assert (request.new_name, request.size_gib) == ("back", 30)
     assert request.meta_override and request.in_place and request.verify
     assert request.recreate_vol_on_error and request.remove_old_vol
+
+
+def test_several_repositories(run, operations, monkeypatch) -> None:
+    monkeypatch.setenv("FREEZER_OSBRICK_REPOSITORY", "file:///not/this")
+    copies = [CopyReport("/a"), CopyReport("/b", "error", "It is full.")]
+    partial = volume_report(state="partial", reason="b: It is full.", copies=copies)
+    partial.repository = "/a"
+    operations.answers["backup"] = run_report(partial)
+    line = ("backup", VOLUME, "--repository", "/a", "--repository", "/b")
+    outcome = run(*line, "-f", "json")
+    assert operations.asked("backup").args[0] == ("/a", "/b")
+    assert outcome.status == 1
+    (row,) = outcome.json
+    assert [copy["reason"] for copy in row["copies"]] == [None, "It is full."]
+    assert row["repository"] == "/a"
+    table = run(*line).out
+    assert "/a: success" in table and "/b: error" in table
+
+
+def test_restore_from_several_repositories(run, operations) -> None:
+    told = volume_report(restored_volume_id=OTHER_VOLUME, repository="/b")
+    operations.answers["restore"] = run_report(told)
+    outcome = run("restore", VOLUME, "--repository", "/a", "--repository", "/b")
+    assert operations.asked("restore").args[0] == ("/a", "/b")
+    assert " /b " in outcome.out
 
 
 def test_restore_of_one_backup(run, operations) -> None:

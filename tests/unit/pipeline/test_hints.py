@@ -121,3 +121,28 @@ def test_holes_are_not_read():
     manifest, amounts = backup(repo, device, hints=Hints(zeros=holes))
     assert amounts.read == sum(length for _, length in device.reads) < BLOCK * 3
     assert restored(repo, manifest) == content
+
+
+def test_what_a_restore_leaves_empty_is_not_read():
+    """Holes of the target are known to be zeros; what has been written is looked at."""
+    repo = new_repository()
+    content = bytearray(CHUNK * 40)
+    content[CHUNK : CHUNK + 5000] = b"!" * 5000
+    manifest, _ = backup(repo, MemoryDevice(content))
+    target = HoledDevice(bytes(len(content)), Extents([(0, CHUNK * 30)]))
+    target.content[CHUNK * 35] = 1
+    amounts = restore(repo, manifest, target)
+    assert target.content == content
+    assert sum(length for _, length in target.reads) <= CHUNK * 11
+    assert amounts.kept + amounts.written + amounts.zeroed == len(content)
+
+
+class HoledDevice(MemoryDevice):
+    """A device that knows where it is empty."""
+
+    def __init__(self, content, holes):
+        super().__init__(content)
+        self._known = holes
+
+    def _holes(self):
+        return self._known

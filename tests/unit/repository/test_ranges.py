@@ -4,7 +4,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from freezer_osbrick.repository.ranges import Run, Wanted, runs
+from freezer_osbrick.repository.ranges import Run, Wanted, common, merge, runs
 
 pieces = st.lists(
     st.tuples(st.sampled_from([b"a" * 16, b"b" * 16]), st.integers(0, 5000), st.integers(1, 300)),
@@ -52,3 +52,13 @@ def test_the_order_of_asking_does_not_matter():
         Run(b"p" * 16, 10**9, 10, [far]),
     ]
     assert list(runs([])) == []
+
+
+@given(*[st.lists(st.tuples(st.integers(0, 60), st.integers(1, 9)), max_size=8)] * 2)
+def test_what_two_have_in_common(some, others):
+    def bytes_of(parts):
+        return {at for start, length in parts for at in range(start, start + length)}
+
+    found = common(merge(some), merge(others))
+    assert bytes_of(found) == bytes_of(some) & bytes_of(others)
+    assert found == sorted(found) and all(length > 0 for _, length in found)

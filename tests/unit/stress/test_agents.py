@@ -132,11 +132,12 @@ class Agents(RuleBasedStateMachine):
             agent.content = content
             repo = self._open(agent)
             device = MemoryDevice(content, writable=False)
-            one, record, report = volume_backup(
+            one, record, _ = volume_backup(
                 _context(repo), repo, volume, device, incremental=incremental
             )
-            one._store(device, record, now)
-            return report.backup_id
+            backup_id = os.urandom(16)
+            one.store(backup_id, record, now)
+            return backup_id.hex()
 
         self._start("backup", task)
 
