@@ -31,7 +31,7 @@ _BLOCK = 512  # what st_blocks counts
 _TOLD_EVERY = 60.0
 _MOST_TOLD = 1000
 
-_THREADS = 10  # that answer the kernel
+_THREADS = 10  # that wait for the kernel to ask
 
 # Seconds for which the kernel need not ask again: nothing here ever changes.
 _FOR_LONG = 86400
@@ -183,7 +183,7 @@ def show(files: ImageFolder, folder: str, *, name: str, shared: bool) -> None:
     }
     library = _library()
     if (library.fuse_version_major, library.fuse_version_minor) >= (3, 12):
-        options["max_threads"] = _THREADS
+        options["max_idle_threads"] = _THREADS
     with _signals_as_they_are():
         try:
             library.FUSE(files, folder, foreground=True, **options)

@@ -18,7 +18,6 @@ import zstandard
 
 from freezer_osbrick.guest import lzo
 from freezer_osbrick.guest.filesystem import (
-    MOST_STEPS,
     NANO,
     PIECE,
     BrokenFileSystem,
@@ -99,38 +98,31 @@ class Btrfs(FileSystem):
         self._root_tree = root
         self._trees: dict[int, int] = {}
 
-    def root(self) -> Node:
-        return self._node(_FS_TREE, _FIRST_FILE)
+    def _root(self) -> Node:
+        return self._node((_FS_TREE, _FIRST_FILE))
 
-    def entries(self, folder: Node) -> Iterator[tuple[bytes, Node | BrokenFileSystem]]:
+    def _names(self, folder: Node) -> Iterator[tuple[bytes, tuple[int, int]]]:
         tree, number = folder.handle
-        for count, (_, data) in enumerate(self._items(tree, number, _DIR_INDEX)):
-            if count > MOST_STEPS:
-                raise BrokenFileSystem("a folder has no end")
+        for _, data in self._items(tree, number, _DIR_INDEX):
             for target, name, _ in _named(data):
-                yield name, self._try_node(tree, target)
+                if target.type == _ROOT:
+                    yield name, (target.object, _FIRST_FILE)
+                else:
+                    yield name, (tree, target.object)
 
-    def content(self, file: Node) -> Iterator[tuple[int, bytes]]:
+    def _content(self, file: Node) -> Iterator[tuple[int, bytes]]:
         tree, number = file.handle
         for key, data in self._items(tree, number, _EXTENT):
-            if key.offset >= file.size:
-                return
-            for start, piece in self._extent(key.offset, data):
-                if start < file.size:
-                    yield start, piece[: file.size - start]
+            yield from self._extent(key.offset, data)
 
-    def target(self, symlink: Node) -> bytes:
-        if symlink.size > 4096:
-            raise BrokenFileSystem("a symbolic link is too long")
+    def _target(self, symlink: Node) -> bytes:
         return b"".join(piece for _, piece in self.content(symlink))
 
-    def xattrs(self, node: Node) -> list[tuple[bytes, bytes]]:
+    def _xattrs(self, node: Node) -> Iterator[tuple[bytes, bytes]]:
         tree, number = node.handle
-        return [
-            (name, value)
-            for _, data in self._items(tree, number, _XATTR)
-            for _, name, value in _named(data)
-        ]
+        for _, data in self._items(tree, number, _XATTR):
+            for _, name, value in _named(data):
+                yield name, value
 
     # -- addresses -------------------------------------------------------------------------------
 
@@ -217,15 +209,9 @@ class Btrfs(FileSystem):
 
     # -- inodes ----------------------------------------------------------------------------------
 
-    def _try_node(self, tree: int, target: Key) -> Node | BrokenFileSystem:
-        try:
-            if target.type == _ROOT:
-                return self._node(target.object, _FIRST_FILE)
-            return self._node(tree, target.object)
-        except BrokenFileSystem as error:
-            return error
-
-    def _node(self, tree: int, number: int) -> Node:
+    def _node(self, place: tuple[int, int]) -> Node:
+        """:param place: subvolume and number."""
+        tree, number = place
         _, data = next(self._items(tree, number, _INODE), (None, b""))
         if not data:
             raise BrokenFileSystem(f"there is no inode {number}")

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from freezer_osbrick.guest import jbd2
 from freezer_osbrick.guest.filesystem import (
-    MOST_STEPS,
+    MOST_XATTR,
     NANO,
     PIECE,
     POSIX_ACL,
@@ -60,6 +60,8 @@ _PREFIXES = {
 }
 _INLINE_DATA = b"system.data"
 
+_MOST_JOURNAL = 1 << 21  # blocks
+
 Run = tuple[int, int, int]  # first block in the file, first block on the volume, number of blocks
 
 
@@ -69,17 +71,15 @@ class Ext(FileSystem):
     def __init__(self, read: Read, kind: str = "ext4") -> None:
         super().__init__(read)
         self.kind = kind
-        self._overlay: dict[int, bytes] = {}
+        self._changed: jbd2.Changes = {}
         self._read_superblock()
         self._replay()
 
-    def root(self) -> Node:
+    def _root(self) -> Node:
         return self._node(ROOT)
 
-    def entries(self, folder: Node) -> Iterator[tuple[bytes, Node | BrokenFileSystem]]:
-        raw = folder.handle
-        self._refuse_encrypted(raw)
-        seen = 0
+    def _names(self, folder: Node) -> Iterator[tuple[bytes, int]]:
+        self._refuse_encrypted(folder.handle)
         for block in self._folder_blocks(folder):
             place = 0
             while place + 8 <= len(block):
@@ -88,48 +88,35 @@ class Ext(FileSystem):
                     length = 65536
                 if length < 8 or place + length > len(block) or name_length > length - 8:
                     raise BrokenFileSystem("a folder has an entry with an impossible length")
-                name = block[place + 8 : place + 8 + name_length]
+                if number:
+                    yield block[place + 8 : place + 8 + name_length], number
                 place += length
-                seen += 1
-                if seen > MOST_STEPS:
-                    raise BrokenFileSystem("a folder has no end")
-                if number and name not in (b".", b".."):
-                    yield name, self._try_node(number)
 
-    def content(self, file: Node) -> Iterator[tuple[int, bytes]]:
+    def _content(self, file: Node) -> Iterator[tuple[int, bytes]]:
         raw = file.handle
         self._refuse_encrypted(raw)
         if _flags(raw) & _INLINE:
-            data = self._inline(raw)[: file.size]
-            if data:
-                yield 0, data
+            yield 0, self._inline(raw)
             return
         step = max(PIECE // self._block_size, 1)
         for logical, physical, count in self._runs(raw):
             for done in range(0, count, step):
                 start = (logical + done) * self._block_size
-                if start >= file.size:
-                    return
-                data = self._blocks(physical + done, min(step, count - done))
-                yield start, data[: file.size - start]
+                yield start, self._blocks(physical + done, min(step, count - done))
 
-    def target(self, symlink: Node) -> bytes:
+    def _target(self, symlink: Node) -> bytes:
         raw = symlink.handle
         self._refuse_encrypted(raw)
         if symlink.size < _BLOCKS_SIZE and not _flags(raw) & (_EXTENTS | _INLINE):
             return raw[_BLOCKS : _BLOCKS + symlink.size]
-        if symlink.size > 4096:
-            raise BrokenFileSystem("a symbolic link is too long")
         return b"".join(data for _, data in self.content(symlink))
 
-    def xattrs(self, node: Node) -> list[tuple[bytes, bytes]]:
-        found = []
+    def _xattrs(self, node: Node) -> Iterator[tuple[bytes, bytes]]:
         for name, value in self._stored_xattrs(node.handle):
             if name in POSIX_ACL.values():
                 value = _acl(value)
             if name != _INLINE_DATA:
-                found.append((name, value))
-        return found
+                yield name, value
 
     # -- the file system as a whole --------------------------------------------------------------
 
@@ -167,7 +154,7 @@ class Ext(FileSystem):
             raise BrokenFileSystem("its superblock makes no sense")
 
     def _patched_superblock(self) -> bytes:
-        if self._overlay:
+        if self._changed:
             number, offset = divmod(_SUPERBLOCK, self._block_size)
             return self._blocks(number, 1)[offset : offset + 1024]
         return self.bytes_at(_SUPERBLOCK, 1024)
@@ -176,12 +163,13 @@ class Ext(FileSystem):
         """Take what the journal holds for what will be there once it is replayed."""
         if not self._incompat & _RECOVER or not self._journal:
             return
-        raw = self._raw(self._journal)
-        places = [
-            physical + index for _, physical, count in self._runs(raw) for index in range(count)
-        ]
-        journal = jbd2.Journal(lambda index: self._blocks(places[index], 1), len(places))
-        self._overlay = journal.replay()
+        places: list[int] = []
+        for _, physical, count in self._runs(self._raw(self._journal)):
+            if len(places) + count > _MOST_JOURNAL:
+                raise BrokenFileSystem("its journal is too long")
+            places += range(physical, physical + count)
+        journal = jbd2.Journal(lambda index: self._stored(places[index], 1), len(places))
+        self._changed = journal.changes()
         if journal.fast_commits:
             self.notes.append(
                 "The journal has fast commits, which are not read: changes of the last seconds"
@@ -192,19 +180,20 @@ class Ext(FileSystem):
         self._read_superblock()
 
     def _blocks(self, number: int, count: int) -> bytes:
-        if number + count > self._block_count:
-            raise BrokenFileSystem("it leads beyond its own end")
-        size = self._block_size
-        data = self.bytes_at(number * size, count * size)
-        if not self._overlay:
-            return data
-        changed = [index for index in range(count) if number + index in self._overlay]
+        """Blocks as they are once the journal is replayed."""
+        data = self._stored(number, count)
+        changed = [index for index in range(count) if number + index in self._changed]
         if not changed:
             return data
-        patched = bytearray(data)
+        size, patched = self._block_size, bytearray(data)
         for index in changed:
-            patched[index * size : (index + 1) * size] = self._overlay[number + index]
+            patched[index * size : (index + 1) * size] = self._changed[number + index]()
         return bytes(patched)
+
+    def _stored(self, number: int, count: int) -> bytes:
+        if number + count > self._block_count:
+            raise BrokenFileSystem("it leads beyond its own end")
+        return self.bytes_at(number * self._block_size, count * self._block_size)
 
     # -- inodes ----------------------------------------------------------------------------------
 
@@ -244,12 +233,6 @@ class Ext(FileSystem):
             table |= field("<I", descriptors, place + 40) << 32
         block, offset = divmod(index * self._inode_size, self._block_size)
         return self._blocks(table + block, 1)[offset : offset + self._inode_size]
-
-    def _try_node(self, number: int) -> Node | BrokenFileSystem:
-        try:
-            return self._node(number)
-        except BrokenFileSystem as error:
-            return error
 
     def _node(self, number: int) -> Node:
         raw = self._raw(number)
@@ -361,6 +344,8 @@ class Ext(FileSystem):
         while place + 16 <= len(data) and data[place : place + 4] != bytes(4):
             name_length, prefix, offset, inode, size, _ = struct.unpack_from("<BBHIII", data, place)
             name = data[place + 16 : place + 16 + name_length]
+            if size > MOST_XATTR:
+                raise BrokenFileSystem("an extended attribute is too long")
             if inode and self._incompat & _EA_INODE:
                 value = b"".join(piece for _, piece in self.content(self._node(inode)))
             else:

@@ -21,7 +21,6 @@ from freezer_osbrick.guest.filesystem import (
     Node,
     Read,
     field,
-    name_is_sound,
 )
 
 _ENTRY = 32
@@ -29,6 +28,9 @@ _READ_ONLY, _LABEL, _FOLDER, _LONG = 0x01, 0x08, 0x10, 0x0F
 _DELETED, _LAST = 0xE5, 0x00
 _LOWER_BASE, _LOWER_SUFFIX = 0x08, 0x10
 _ROOT = 0
+
+Found = tuple[bytes, tuple[int, int]]
+"""An entry of a folder, and where it stands: the folder's first cluster and the offset."""
 
 # A folder may be no longer than this.
 _MOST_FOLDER = 2 << 20
@@ -63,10 +65,10 @@ class Fat(FileSystem):
             self._bits = 16 if self._clusters < 65525 else 32
         self._root_cluster = field("<I", start, 44) if self._bits == 32 else _ROOT
 
-    def root(self) -> Node:
+    def _root(self) -> Node:
         return Node((0,), stat.S_IFDIR | 0o755, handle=(self._root_cluster, 0))
 
-    def entries(self, folder: Node) -> Iterator[tuple[bytes, Node | BrokenFileSystem]]:
+    def _names(self, folder: Node) -> Iterator[tuple[bytes, Found]]:
         offset, data = 0, self._folder(folder)
         long_parts: dict[int, bytes] = {}
         check = None
@@ -88,10 +90,9 @@ class Fat(FileSystem):
             name = _short_name(entry)
             if parts and check == _checksum(entry[:11]):
                 name = _long_name(parts) or name
-            if name_is_sound(name):
-                yield name, self._node(entry, (folder.handle[0], offset))
+            yield name, (entry, (folder.handle[0], offset))
 
-    def content(self, file: Node) -> Iterator[tuple[int, bytes]]:
+    def _content(self, file: Node) -> Iterator[tuple[int, bytes]]:
         first, size = file.handle
         start = 0
         for cluster, count in self._runs(first, -(-size // self._cluster_size)):
@@ -102,7 +103,7 @@ class Fat(FileSystem):
         if start < size:
             raise BrokenFileSystem("a file is shorter than its size")
 
-    def target(self, symlink: Node) -> bytes:
+    def _target(self, symlink: Node) -> bytes:
         raise BrokenFileSystem("there are no symbolic links in FAT")
 
     def _folder(self, folder: Node) -> bytes:
@@ -115,7 +116,8 @@ class Fat(FileSystem):
             parts.append(self.bytes_at(self._place(cluster), count * self._cluster_size))
         return b"".join(parts)
 
-    def _node(self, entry: bytes, inode: tuple[int, int]) -> Node:
+    def _node(self, found: Found) -> Node:
+        entry, inode = found
         first = field("<H", entry, 26)
         if self._bits == 32:
             first |= field("<H", entry, 20) << 16

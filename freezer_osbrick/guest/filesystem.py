@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import abc
+import contextlib
 import dataclasses
 import stat
 import struct
@@ -22,6 +23,11 @@ PIECE = 1 << 20
 
 # No folder's chain of names, and no tree, is that long in a file system that is not broken.
 MOST_STEPS = 1 << 22
+
+_LONGEST_TARGET = 4096
+
+# No value of an extended attribute may be longer.
+MOST_XATTR = 65536
 
 POSIX_ACL = {
     "access": b"system.posix_acl_access",
@@ -72,6 +78,15 @@ class Node:
         return stat.S_ISLNK(self.mode)
 
 
+@contextlib.contextmanager
+def broken_is_told() -> Iterator[None]:
+    """What trips over bytes that make no sense is told as :class:`BrokenFileSystem`."""
+    try:
+        yield
+    except (struct.error, IndexError, OverflowError, RecursionError, ValueError) as error:
+        raise BrokenFileSystem(f"a structure makes no sense ({error})") from error
+
+
 class FileSystem(abc.ABC):
     """One file system of a guest, for one thread.
 
@@ -88,27 +103,45 @@ class FileSystem(abc.ABC):
         self._read = read
         self.notes: list[str] = []
 
-    @abc.abstractmethod
     def root(self) -> Node:
         """The folder that holds all others."""
+        with broken_is_told():
+            return self._root()
 
-    @abc.abstractmethod
     def entries(self, folder: Node) -> Iterator[tuple[bytes, Node | BrokenFileSystem]]:
         """What is in a folder: names and inodes, ``.`` and ``..`` left out. An inode that cannot be
         read is told of in its place."""
+        with broken_is_told():
+            for count, (name, number) in enumerate(self._names(folder)):
+                if count > MOST_STEPS:
+                    raise BrokenFileSystem("a folder has no end")
+                if name not in (b".", b".."):
+                    yield name, self._try_node(number)
 
-    @abc.abstractmethod
     def content(self, file: Node) -> Iterator[tuple[int, bytes]]:
         """The content of a file: offsets in the file and bytes, in order. What is left out reads as
         zeros."""
+        end = 0
+        with broken_is_told():
+            for start, data in self._content(file):
+                if start < end:
+                    raise BrokenFileSystem("pieces of a file overlap")
+                if start >= file.size:
+                    return
+                end = start + len(data)
+                yield start, data[: file.size - start]
 
-    @abc.abstractmethod
     def target(self, symlink: Node) -> bytes:
         """Where a symbolic link points."""
+        if symlink.size > _LONGEST_TARGET:
+            raise BrokenFileSystem("a symbolic link is too long")
+        with broken_is_told():
+            return self._target(symlink)
 
     def xattrs(self, node: Node) -> list[tuple[bytes, bytes]]:
         """Extended attributes in the kernel's own form; ACLs and capabilities are among them."""
-        return []
+        with broken_is_told():
+            return list(self._xattrs(node))
 
     def bytes_at(self, offset: int, length: int) -> bytes:
         """:raises BrokenFileSystem: it leads beyond the end of the volume."""
@@ -116,6 +149,33 @@ class FileSystem(abc.ABC):
         if len(data) != length:
             raise BrokenFileSystem("it leads beyond the end of the volume")
         return data
+
+    def _try_node(self, number: Any) -> Node | BrokenFileSystem:
+        try:
+            with broken_is_told():
+                return self._node(number)
+        except BrokenFileSystem as error:
+            return error
+
+    @abc.abstractmethod
+    def _root(self) -> Node: ...
+
+    @abc.abstractmethod
+    def _names(self, folder: Node) -> Iterator[tuple[bytes, Any]]:
+        """The names in a folder, and what :meth:`_node` knows each inode by."""
+
+    @abc.abstractmethod
+    def _node(self, number: Any) -> Node: ...
+
+    @abc.abstractmethod
+    def _content(self, file: Node) -> Iterator[tuple[int, bytes]]:
+        """As :meth:`content`; may give more than the file's size."""
+
+    @abc.abstractmethod
+    def _target(self, symlink: Node) -> bytes: ...
+
+    def _xattrs(self, node: Node) -> Iterator[tuple[bytes, bytes]]:
+        return iter(())
 
 
 def field(layout: str, data: bytes, offset: int) -> int:

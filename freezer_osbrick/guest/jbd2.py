@@ -7,6 +7,7 @@ journal alone, and what lies elsewhere may be half of a change.
 
 from __future__ import annotations
 
+import functools
 import struct
 from collections.abc import Callable, Iterator
 
@@ -26,9 +27,12 @@ _LAST_TAG = 8
 
 _FAST_COMMIT_BLOCKS = 256  # unless the journal says otherwise
 
+Changes = dict[int, Callable[[], bytes]]
+"""By number of a block, what gives its new content."""
+
 
 class Journal:
-    """A journal, for one replay.
+    """A journal.
 
     :ivar fast_commits: there is an area of fast commits, which is not read.
     """
@@ -50,8 +54,8 @@ class Journal:
         if not 0 < self._first < self._end:
             raise BrokenFileSystem("its journal is broken")
 
-    def replay(self) -> dict[int, bytes]:
-        """What the blocks of the file system will hold, by number."""
+    def changes(self) -> Changes:
+        """The blocks of the file system that a replay would write."""
         found: dict[int, tuple[int, int, bool]] = {}  # transaction, place in the journal, escaped
         revoked: dict[int, int] = {}
         for sequence, tags, revocations in self._transactions():
@@ -59,13 +63,16 @@ class Journal:
                 found[number] = (sequence, place, escaped)
             for number in revocations:
                 revoked[number] = sequence
-        overlay = {}
-        for number, (sequence, place, escaped) in found.items():
-            if sequence <= revoked.get(number, -1):
-                continue
-            data = self._block(place)
-            overlay[number] = struct.pack(">I", _MAGIC) + data[4:] if escaped else data
-        return overlay
+        return {
+            number: functools.partial(self._content, place, escaped)
+            for number, (sequence, place, escaped) in found.items()
+            if sequence > revoked.get(number, -1)
+        }
+
+    def _content(self, place: int, escaped: bool) -> bytes:
+        data = self._block(place)
+        # A block that looks like one of the journal's own is stored without its first bytes.
+        return struct.pack(">I", _MAGIC) + data[4:] if escaped else data
 
     def _transactions(self) -> Iterator[tuple[int, list[tuple[int, int, bool]], list[int]]]:
         """The committed ones: number, blocks that they write, blocks that they revoke."""

@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 from freezer_osbrick.guest import xfs_attributes, xfs_log
 from freezer_osbrick.guest.filesystem import (
-    MOST_STEPS,
     NANO,
     PIECE,
     POSIX_ACL,
@@ -67,7 +66,7 @@ class Xfs(FileSystem):
         if not block.startswith(b"XFSB"):
             raise BrokenFileSystem("it is no XFS file system")
         self.block_size = field(">I", block, 4)
-        self._root = field(">Q", block, 56)
+        self._root_inode = field(">Q", block, 56)
         self._group_blocks, self._group_count = struct.unpack_from(">II", block, 84)
         version = field(">H", block, 100)
         self._inode_size = field(">H", block, 104)
@@ -102,62 +101,55 @@ class Xfs(FileSystem):
                 " backup may be in its journal only, which is not read."
             )
 
-    def root(self) -> Node:
-        return self._node(self._root)
+    def _root(self) -> Node:
+        return self._node(self._root_inode)
 
-    def entries(self, folder: Node) -> Iterator[tuple[bytes, Node | BrokenFileSystem]]:
+    def _names(self, folder: Node) -> Iterator[tuple[bytes, int]]:
         raw = folder.handle
-        listed = self._short_names(raw) if raw[5] == _LOCAL else self._names(raw)
-        for count, (name, number) in enumerate(listed):
-            if count > MOST_STEPS:
-                raise BrokenFileSystem("a folder has no end")
-            if name not in (b".", b".."):
-                yield name, self._try_node(number)
+        return self._short_names(raw) if raw[5] == _LOCAL else self._long_names(raw)
 
-    def content(self, file: Node) -> Iterator[tuple[int, bytes]]:
+    def _content(self, file: Node) -> Iterator[tuple[int, bytes]]:
         step = max(PIECE // self.block_size, 1)
         for extent in self._extents(file.handle):
             for done in range(0, extent.length, step):
                 start = (extent.start + done) * self.block_size
-                if start >= file.size:
-                    return
-                length = min(min(step, extent.length - done) * self.block_size, file.size - start)
+                length = min(step, extent.length - done) * self.block_size
                 yield start, self.bytes_at(self._place(extent.block, done), length)
 
-    def target(self, symlink: Node) -> bytes:
+    def _target(self, symlink: Node) -> bytes:
         raw = symlink.handle
         if raw[5] == _LOCAL:
             return self._data_fork(raw)[: symlink.size]
-        if symlink.size > 1024:
-            raise BrokenFileSystem("a symbolic link is too long")
-        parts = []
+        parts: list[bytes] = []
         for extent in self._extents(raw):
-            for index in range(extent.length):
+            for index in range(min(extent.length, 16)):
                 block = self.bytes_at(self._place(extent.block, index), self.block_size)
                 if self.has_checksums:
                     if not block.startswith(b"XSLM"):
-                        raise BrokenFileSystem("a symbolic link is broken")
+                        break
                     block = block[_SYMLINK_HEADER : _SYMLINK_HEADER + field(">I", block, 8)]
                 parts.append(block)
-        return b"".join(parts)[: symlink.size]
+        target = b"".join(parts)[: symlink.size]
+        if len(target) != symlink.size:
+            raise BrokenFileSystem("a symbolic link is broken")
+        return target
 
-    def xattrs(self, node: Node) -> list[tuple[bytes, bytes]]:
+    def _xattrs(self, node: Node) -> Iterator[tuple[bytes, bytes]]:
         raw = node.handle
         if not raw[82]:
-            return []
+            return
         fork = raw[self._inode_header + raw[82] * 8 :]
         if raw[83] == _LOCAL:
             stored = xfs_attributes.short_form(fork)
         else:
             extents = list(self._mapped(raw[83], fork, self._attribute_extents(raw)))
             stored = xfs_attributes.leaves(self, extents) if extents else iter(())
-        found = []
         for name, value in stored:
             acl = _ROOT_NAMES.get(name.removeprefix(b"trusted."))
             if acl and name.startswith(b"trusted."):
-                name, value = POSIX_ACL[acl], _acl(value)
-            found.append((name, value))
-        return found
+                yield POSIX_ACL[acl], _acl(value)
+            else:
+                yield name, value
 
     def block_of(self, extents: list[Extent], index: int) -> bytes:
         """Block ``index`` of what the extents hold."""
@@ -186,12 +178,6 @@ class Xfs(FileSystem):
         if not raw.startswith(b"IN"):
             raise BrokenFileSystem(f"there is no inode {number}")
         return raw
-
-    def _try_node(self, number: int) -> Node | BrokenFileSystem:
-        try:
-            return self._node(number)
-        except BrokenFileSystem as error:
-            return error
 
     def _node(self, number: int) -> Node:
         raw = self._raw(number)
@@ -274,21 +260,18 @@ class Xfs(FileSystem):
             yield fork[place + 3 : end], field(layout, fork, end + self._has_types)
             place = end + self._has_types + width
 
-    def _names(self, raw: bytes) -> Iterator[tuple[bytes, int]]:
+    def _long_names(self, raw: bytes) -> Iterator[tuple[bytes, int]]:
         extents = list(self._extents(raw))
         each = self._folder_block // self.block_size
         limit = _LEAVES // self.block_size
-        starts = sorted(
-            {
-                block // each * each
-                for extent in extents
-                for block in range(extent.start, min(extent.start + extent.length, limit))
-            }
-        )
-        for start in starts:
-            yield from self._block_names(
-                b"".join(self.block_of(extents, start + index) for index in range(each))
-            )
+        following = 0
+        for extent in extents:
+            for block in range(extent.start, min(extent.start + extent.length, limit)):
+                if block >= following:  # a block of the folder may lie in several extents
+                    start = block // each * each
+                    following = start + each
+                    parts = [self.block_of(extents, start + index) for index in range(each)]
+                    yield from self._block_names(b"".join(parts))
 
     def _block_names(self, block: bytes) -> Iterator[tuple[bytes, int]]:
         place = 64 if self.has_checksums else 16

@@ -7,13 +7,12 @@ import struct
 from collections.abc import Iterator
 from typing import Protocol, TypeVar
 
-from freezer_osbrick.guest.filesystem import MOST_STEPS, BrokenFileSystem, field
+from freezer_osbrick.guest.filesystem import MOST_STEPS, MOST_XATTR, BrokenFileSystem, field
 
 _LOCAL, _ROOT, _SECURE, _PARENT, _INCOMPLETE = 0x01, 0x02, 0x04, 0x08, 0x80
 _LEAF_MAGIC = (0xFBEE, 0x3BEE)
 _NODE_MAGIC = (0xFEBE, 0x3EBE)
 _REMOTE_HEADER = 56
-_MOST_VALUE = 65536
 _MOST_DEPTH = 6
 
 E = TypeVar("E")
@@ -91,7 +90,7 @@ def _leaf(blocks: Blocks[E], extents: list[E], block: bytes) -> Stored:
 
 
 def _remote(blocks: Blocks[E], extents: list[E], index: int, length: int) -> bytes:
-    if length > _MOST_VALUE:
+    if length > MOST_XATTR:
         raise BrokenFileSystem("an extended attribute is too long")
     parts: list[bytes] = []
     while sum(map(len, parts)) < length:

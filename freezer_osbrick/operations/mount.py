@@ -15,6 +15,7 @@ from freezer_osbrick.filesystem.image_folder import Image, ImageFolder
 from freezer_osbrick.operations.context import Context
 from freezer_osbrick.pipeline.reading import CACHE_SIZE, BackupReader
 from freezer_osbrick.repository import catalogue
+from freezer_osbrick.repository.catalogue import Backup
 from freezer_osbrick.repository.leases import Lease
 from freezer_osbrick.repository.manifest import Manifest
 
@@ -52,6 +53,7 @@ def mount(
     image_folder.check(request.folder)
     repository = context.open_repository(url)
     backup = catalogue.find(repository, request.backup_id)
+    refuse_files(backup)
     manifest = Manifest(repository, bytes.fromhex(backup.id))
     reader = BackupReader(
         repository,
@@ -74,6 +76,15 @@ def mount(
             os.path.abspath(request.folder),
             name=f"backup-{backup.id}",
             shared=request.shared,
+        )
+
+
+def refuse_files(backup: Backup) -> None:
+    """:raises errors.BadRequest: the backup holds files, not the blocks of a volume."""
+    if backup.head.get("content", "blocks") != "blocks":
+        raise errors.BadRequest(
+            f"Backup {backup.id} holds files, not the blocks of a volume: restore it with"
+            " 'freezer-osbrick restore'."
         )
 
 
