@@ -75,6 +75,7 @@ class Btrfs(FileSystem):
 
     def __init__(self, read: Read) -> None:
         super().__init__(read)
+        self._tree_node = functools.lru_cache(maxsize=512)(self._load_tree_node)
         block = self.bytes_at(_SUPERBLOCK, 4096)
         if block[64:72] != _MAGIC:
             raise BrokenFileSystem("it is no btrfs file system")
@@ -164,8 +165,7 @@ class Btrfs(FileSystem):
 
     # -- trees -----------------------------------------------------------------------------------
 
-    @functools.lru_cache(maxsize=512)  # noqa: B019 - a reader lives as long as its cache
-    def _tree_node(self, logical: int) -> bytes:
+    def _load_tree_node(self, logical: int) -> bytes:
         data = self._at(logical, self._node_size)
         if field("<Q", data, 48) != logical:
             raise BrokenFileSystem("a node of a tree is not where it should be")

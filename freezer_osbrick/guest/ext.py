@@ -72,6 +72,8 @@ class Ext(FileSystem):
         super().__init__(read)
         self.kind = kind
         self._changed: jbd2.Changes = {}
+        self._descriptor = functools.lru_cache(maxsize=256)(self._load_descriptors)
+        self._raw = functools.lru_cache(maxsize=4096)(self._load_inode)
         self._read_superblock()
         self._replay()
 
@@ -197,8 +199,7 @@ class Ext(FileSystem):
 
     # -- inodes ----------------------------------------------------------------------------------
 
-    @functools.lru_cache(maxsize=1024)  # noqa: B019 - a reader lives as long as its cache
-    def _descriptor(self, index: int) -> bytes:
+    def _load_descriptors(self, index: int) -> bytes:
         """A block of group descriptors."""
         number = self._first_block + 1 + index
         if self._incompat & _META_BG and index >= self._first_meta_bg:
@@ -219,8 +220,7 @@ class Ext(FileSystem):
                 return True
         return False
 
-    @functools.lru_cache(maxsize=4096)  # noqa: B019 - a reader lives as long as its cache
-    def _raw(self, number: int) -> bytes:
+    def _load_inode(self, number: int) -> bytes:
         """An inode's bytes."""
         if not 0 < number <= self._inode_count:
             raise BrokenFileSystem(f"there is no inode {number}")

@@ -43,6 +43,7 @@ class Fat(FileSystem):
 
     def __init__(self, read: Read) -> None:
         super().__init__(read)
+        self._table = functools.lru_cache(maxsize=256)(self._load_table)
         start = self.bytes_at(0, 512)
         sector, per_cluster, reserved, copies, root_entries = struct.unpack_from(
             "<HBHBH", start, 11
@@ -165,8 +166,7 @@ class Fat(FileSystem):
         value = field("<H" if width == 2 else "<I", self._table(place // 4096), place % 4096)
         return value & 0x0FFFFFFF
 
-    @functools.lru_cache(maxsize=256)  # noqa: B019 - a reader lives as long as its cache
-    def _table(self, page: int) -> bytes:
+    def _load_table(self, page: int) -> bytes:
         """4096 bytes of the table of clusters."""
         length = min(4096, self._fat_size - page * 4096)
         return self.bytes_at(self._fat_at + page * 4096, length) if length > 0 else b""

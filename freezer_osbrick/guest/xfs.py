@@ -62,6 +62,7 @@ class Xfs(FileSystem):
 
     def __init__(self, read: Read) -> None:
         super().__init__(read)
+        self._raw = functools.lru_cache(maxsize=4096)(self._load_inode)
         block = self.bytes_at(0, 512)
         if not block.startswith(b"XFSB"):
             raise BrokenFileSystem("it is no XFS file system")
@@ -169,8 +170,7 @@ class Xfs(FileSystem):
             raise BrokenFileSystem("it leads beyond its own end")
         return (group * self._group_blocks + index + more) * self.block_size
 
-    @functools.lru_cache(maxsize=4096)  # noqa: B019 - a reader lives as long as its cache
-    def _raw(self, number: int) -> bytes:
+    def _load_inode(self, number: int) -> bytes:
         """An inode's bytes."""
         slot = number & ((1 << self._per_block_log) - 1)
         place = self._place(number >> self._per_block_log) + slot * self._inode_size
