@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 
 from freezer_osbrick import errors
 from freezer_osbrick.filesystem import partitions, superblocks
+from freezer_osbrick.filesystem.stored import Head, StoredFiles
 from freezer_osbrick.guest.btrfs import Btrfs
 from freezer_osbrick.guest.ext import Ext
 from freezer_osbrick.guest.fat import Fat
@@ -19,6 +20,7 @@ from freezer_osbrick.guest.filesystem import (
     broken_is_told,
     name_is_sound,
 )
+from freezer_osbrick.guest.stored_tree import StoredTreeFiles
 from freezer_osbrick.guest.xfs import Xfs
 
 _READERS: dict[str, Callable[[Read], FileSystem]] = {
@@ -111,26 +113,49 @@ class GuestVolume:
     :ivar parts: what it consists of.
     """
 
-    def __init__(self, read: Read, size: int) -> None:
+    def __init__(self, source: Source, parts: list[Part]) -> None:
+        self.source = source
+        self.parts = parts
+
+    @classmethod
+    def of_files(cls, head: Head, read: Read, size: int) -> GuestVolume:
+        """The volume of a backup in file mode.
+
+        :param head: of its manifest.
+        :raises errors.Damaged: what it says of its files cannot be read.
+        """
+        source = Source(read, size)
+        stored = StoredFiles(head, source.read)
+        parts = []
+        for tree in stored.trees:
+            number, found = tree.where.number, tree.where.file_system
+            name = b"partition-%d" % number if number else b""
+            files = StoredTreeFiles(stored, tree, source.read)
+            parts.append(Part(name, found.kind, found.label, tree.where.size, files))
+        return cls(source, parts)
+
+    @classmethod
+    def of_blocks(cls, read: Read, size: int) -> GuestVolume:
         """
         :raises errors.NoFileSystem: there is nothing on it whose files can be read here.
         :raises errors.DamagedRanges: its beginning cannot be read.
         """
-        self.source = Source(read, size)
-        table = partitions.read_table(self.source.read, size)
+        source = Source(read, size)
+        table = partitions.read_table(source.read, source.size)
         if table is None:
-            self.parts = [self._look(b"", 0, size)]
+            parts = [_look(source, b"", 0, source.size)]
         else:
-            self.parts = [
-                self._look(b"partition-%d" % one.number, one.start, one.size)
+            parts = [
+                _look(source, b"partition-%d" % one.number, one.start, one.size)
                 for one in table.partitions
             ]
-        if not any(part.files for part in self.parts):
-            told = "; ".join(f"{_called(part)} is {part.reason}" for part in self.parts)
+        if not any(part.files for part in parts):
+            told = "; ".join(f"{_called(part)} is {part.reason}" for part in parts)
             raise errors.NoFileSystem(
                 f"The backup holds no file system whose files can be read here: {told}."
                 " 'freezer-osbrick mount' gives the volume as a file for other programs."
             )
+        return cls(source, parts)
 
     @property
     def notes(self) -> list[str]:
@@ -187,26 +212,6 @@ class GuestVolume:
                     if isinstance(node, Node) and node.is_folder:
                         waiting.append((own, node, above | {node.inode}))
 
-    def _look(self, name: bytes, start: int, size: int) -> Part:
-        read = self.source.part(start, size)
-        try:
-            with broken_is_told():
-                found = superblocks.identify(read)
-        except (BrokenFileSystem, errors.Damaged) as error:
-            return Part(name, "damaged", "", size, None, str(error).rstrip("."))
-        if found is None:
-            return Part(name, "unknown", "", size, None, "nothing that is known here")
-        if found.kind not in _READERS:
-            reason = _NOT_FILES.get(found.kind, found.kind)
-            return Part(name, found.kind, found.label, size, None, reason)
-        try:
-            with broken_is_told():
-                files = _READERS[found.kind](read)
-        except (BrokenFileSystem, errors.Damaged) as error:
-            reason = f"{found.kind} that cannot be read: {str(error).rstrip('.')}"
-            return Part(name, found.kind, found.label, size, None, reason)
-        return Part(name, found.kind, found.label, size, files)
-
     def _part(self, names: list[bytes]) -> Part:
         if not self.parts[0].name:
             return self.parts[0]
@@ -236,6 +241,27 @@ class GuestVolume:
                     return node
                 raise node
         raise errors.BadRequest(f"There is no /{os_text(_below(path, name))} in the backup.")
+
+
+def _look(source: Source, name: bytes, start: int, size: int) -> Part:
+    read = source.part(start, size)
+    try:
+        with broken_is_told():
+            found = superblocks.identify(read)
+    except (BrokenFileSystem, errors.Damaged) as error:
+        return Part(name, "damaged", "", size, None, str(error).rstrip("."))
+    if found is None:
+        return Part(name, "unknown", "", size, None, "nothing that is known here")
+    if found.kind not in _READERS:
+        reason = _NOT_FILES.get(found.kind, found.kind)
+        return Part(name, found.kind, found.label, size, None, reason)
+    try:
+        with broken_is_told():
+            files = _READERS[found.kind](read)
+    except (BrokenFileSystem, errors.Damaged) as error:
+        reason = f"{found.kind} that cannot be read: {str(error).rstrip('.')}"
+        return Part(name, found.kind, found.label, size, None, reason)
+    return Part(name, found.kind, found.label, size, files)
 
 
 def os_text(name: bytes) -> str:

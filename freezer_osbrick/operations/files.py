@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Single files out of backups of blocks. The guest's file systems are read in user space."""
+"""Single files out of backups. The guest's file systems are read in user space."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from freezer_osbrick import errors
 from freezer_osbrick.guest.filesystem import NANO, BrokenFileSystem, FileSystem, Node
 from freezer_osbrick.guest.placing import Placing
 from freezer_osbrick.guest.volume import GuestVolume, Part, os_text
+from freezer_osbrick.operations.contents import FILES, content_of
 from freezer_osbrick.operations.context import Context
-from freezer_osbrick.operations.mount import refuse_files
 from freezer_osbrick.pipeline.reading import BackupReader
 from freezer_osbrick.repository import catalogue
 from freezer_osbrick.repository.leases import Lease
@@ -138,14 +138,16 @@ def restore_files(
 def _opened(context: Context, url: str, backup_id: str) -> Iterator[GuestVolume]:
     repository = context.open_repository(url)
     backup = catalogue.find(repository, backup_id)
-    refuse_files(backup)
     manifest = Manifest(repository, bytes.fromhex(backup.id))
     with (
         Lease(repository, "files", needed=False),
         BackupReader(repository, manifest, threads=context.conf.osbrick.workers) as reader,
     ):
         try:
-            yield GuestVolume(reader.read, reader.size)
+            if content_of(manifest.head) == FILES:
+                yield GuestVolume.of_files(manifest.head, reader.read, reader.size)
+            else:
+                yield GuestVolume.of_blocks(reader.read, reader.size)
         except BrokenFileSystem as error:
             raise errors.DeviceError(
                 f"The file system in backup {backup.id} cannot be read: {error}."

@@ -12,6 +12,7 @@ from oslo_log import log
 from freezer_osbrick import errors
 from freezer_osbrick.filesystem import image_folder, partitions
 from freezer_osbrick.filesystem.image_folder import Image, ImageFolder
+from freezer_osbrick.operations.contents import BLOCKS, content_of
 from freezer_osbrick.operations.context import Context
 from freezer_osbrick.pipeline.reading import CACHE_SIZE, BackupReader
 from freezer_osbrick.repository import catalogue
@@ -53,7 +54,7 @@ def mount(
     image_folder.check(request.folder)
     repository = context.open_repository(url)
     backup = catalogue.find(repository, request.backup_id)
-    refuse_files(backup)
+    _refuse_files(backup)
     manifest = Manifest(repository, bytes.fromhex(backup.id))
     reader = BackupReader(
         repository,
@@ -79,12 +80,12 @@ def mount(
         )
 
 
-def refuse_files(backup: Backup) -> None:
+def _refuse_files(backup: Backup) -> None:
     """:raises errors.BadRequest: the backup holds files, not the blocks of a volume."""
-    if backup.head.get("content", "blocks") != "blocks":
+    if content_of(backup.head) != BLOCKS:
         raise errors.BadRequest(
-            f"Backup {backup.id} holds files, not the blocks of a volume: restore it with"
-            " 'freezer-osbrick restore'."
+            f"Backup {backup.id} holds files, not the blocks of a volume: list them with"
+            " 'freezer-osbrick files list'."
         )
 
 

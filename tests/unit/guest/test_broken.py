@@ -57,7 +57,7 @@ def test_nonsense_is_told(image, seed):
         return bytes(data)
 
     try:
-        walk(GuestVolume(read, len(content)))
+        walk(GuestVolume.of_blocks(read, len(content)))
     except (errors.OsbrickError, BrokenFileSystem) as error:
         assert str(error)
 
@@ -88,6 +88,6 @@ def test_a_volume_that_is_cut_off(kind, tmp_path):
     content = (tmp_path / "image").read_bytes()
     for size in (0, 100, 1024, 4096, 70000, 300000):
         try:
-            walk(GuestVolume(images.reader(content[:size]), size))
+            walk(GuestVolume.of_blocks(images.reader(content[:size]), size))
         except (errors.OsbrickError, BrokenFileSystem) as error:
             assert str(error)

@@ -61,9 +61,8 @@ class Tree(FileSystem):
 def place(tree, folder, *paths):
     """Restore from a tree; what was told."""
     files = tree if isinstance(tree, Tree) else Tree(tree)
-    volume = GuestVolume.__new__(GuestVolume)
-    volume.source = Source(lambda offset, length: b"", 0)
-    volume.parts = [Part(b"", "tree", "", 0, files)]
+    source = Source(lambda offset, length: b"", 0)
+    volume = GuestVolume(source, [Part(b"", "tree", "", 0, files)])
     told = []
     root = os.open(folder, os.O_RDONLY)
     try:

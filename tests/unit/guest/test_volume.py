@@ -35,13 +35,13 @@ def read_all(volume: GuestVolume, path: bytes) -> dict[str, bytes | None]:
             content = bytearray(node.size)
             for start, data in files.content(node):
                 content[start : start + len(data)] = data
-        found[os.fsdecode(name)] = content and bytes(content)
+        found[os.fsdecode(name)] = None if content is None else bytes(content)
     return found
 
 
 def expected(folder: pathlib.Path) -> dict[str, bytes | None]:
     return {
-        str(path.relative_to(folder)): (path.read_bytes() or None) if path.is_file() else None
+        str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None
         for path in folder.rglob("*")
     }
 
@@ -55,7 +55,7 @@ def test_files_of_each_file_system(kind, source, tmp_path):
         def read(offset, length):
             return os.pread(file.fileno(), length, offset)
 
-        volume = GuestVolume(read, image.stat().st_size)
+        volume = GuestVolume.of_blocks(read, image.stat().st_size)
         assert [part.kind for part in volume.parts] == [kind]
         found = read_all(volume, b"/")
         found.pop("lost+found", None)
@@ -87,7 +87,7 @@ def test_metadata_and_links(tmp_path):
     (folder / os.fsdecode(b"odd \xff\n")).write_bytes(b"odd")
     images.make("ext4", tmp_path / "image", folder)
     content = (tmp_path / "image").read_bytes()
-    volume = GuestVolume(reader(content), len(content))
+    volume = GuestVolume.of_blocks(reader(content), len(content))
     _, files, node = volume.find(b"file")
     assert (node.mode & 0o7777, node.links, node.uid) == (0o640, 2, os.getuid())
     assert node.mtime // 10**9 == 1_600_000_000
@@ -120,7 +120,7 @@ def test_partitions(label, source, tmp_path):
             file.seek(place * MIB)
             file.write((tmp_path / kind).read_bytes())
     content = disk.read_bytes()
-    volume = GuestVolume(reader(content), len(content))
+    volume = GuestVolume.of_blocks(reader(content), len(content))
     assert [(part.name, part.kind) for part in volume.parts] == [
         (b"partition-1", "ext4"),
         (b"partition-2", "vfat"),
@@ -145,7 +145,7 @@ def test_partitions(label, source, tmp_path):
 def test_no_file_system(start, reason):
     content = start.ljust(MIB, b"\0")
     with pytest.raises(errors.NoFileSystem, match=reason):
-        GuestVolume(reader(content), len(content))
+        GuestVolume.of_blocks(reader(content), len(content))
 
 
 def test_what_cannot_be_read_is_told_or_reads_as_zeros(source, tmp_path):
@@ -159,7 +159,7 @@ def test_what_cannot_be_read_is_told_or_reads_as_zeros(source, tmp_path):
             raise errors.DamagedRanges("Lost.", lost)
         return content[offset : offset + length]
 
-    volume = GuestVolume(read, len(content))
+    volume = GuestVolume.of_blocks(read, len(content))
     _, files, node = volume.find(b"large")
     with pytest.raises(errors.DamagedRanges):
         list(files.content(node))
