@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Volumes of one run that were made from the same image or volume.
+"""Volumes of one run that were made from the same image, snapshot or volume.
 
 Backed up for the first time side by side, each would find no backup to build upon and store
 everything. So one of them goes first, and the others build upon its backup.
@@ -65,6 +65,8 @@ def _names(record: VolumeRecord) -> list[Hashable]:
     names: list[Hashable] = [(project, "volume", record.id)]
     if record.image_id:
         names.append((project, "image", record.image_id))
+    if record.snapshot_id:
+        names.append((project, "snapshot", record.snapshot_id))
     if record.source_volume_id:
         names.append((project, "volume", record.source_volume_id))
     return names

@@ -36,8 +36,8 @@ def plan(
 
     An incremental backup builds on the newest backup of the volume, whatever its name. A full one
     builds on nothing, so that damage to older ones does not reach it; but a volume's very first
-    builds on its newest relative: a volume of the same project that was made from the same image
-    or volume, the volume that it was made from, or one that was made from it.
+    builds on its newest relative: a volume of the same project that was made from the same image,
+    snapshot or volume, the volume that it was made from, or one that was made from it.
 
     :param backups: usable ones of the repository, oldest first.
     :param now: seconds since the epoch.
@@ -62,8 +62,10 @@ def _related(record: VolumeRecord, backup: Backup) -> bool:
     if other.get("project_id") != record.project_id:
         return False  # else a project could find out what others have stored
     same_image = record.image_id and record.image_id == other.get("image_id")
+    same_snapshot = record.snapshot_id and record.snapshot_id == other.get("snapshot_id")
     same_source = record.source_volume_id and record.source_volume_id in (
         other.get("source_volume_id"),
         backup.volume_id,
     )
-    return bool(same_image or same_source or record.id == other.get("source_volume_id"))
+    made_of_it = record.id == other.get("source_volume_id")
+    return bool(same_image or same_snapshot or same_source or made_of_it)

@@ -70,3 +70,10 @@ def test_a_source_builds_on_its_clones() -> None:
 def test_other_projects_are_no_relatives() -> None:
     stranger = backup(1, record(id="v2", image_id="i", project_id="p2"))
     assert planned([stranger], record(image_id="i"), FULL) == Plan(0, None, first=True)
+
+
+def test_volumes_of_one_snapshot_are_relatives() -> None:
+    sibling = backup(1, record(id="v2", snapshot_id="s"))
+    assert planned([sibling], record(snapshot_id="s"), FULL) == Plan(0, sibling, first=True)
+    for stranger in (record(snapshot_id="other"), record()):
+        assert planned([sibling], stranger, FULL) == Plan(0, None, first=True)
