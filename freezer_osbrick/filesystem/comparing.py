@@ -33,7 +33,7 @@ def compare(
             differs = str(error.strerror)
         if differs:
             yield path, differs
-        step(entry.size)
+        step(entry.content_size)
 
 
 def _differs(path: bytes, entry: Entry, read: Callable[[int, int], bytes], root: int) -> str:

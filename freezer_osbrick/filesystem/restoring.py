@@ -76,7 +76,7 @@ class Restoring:
         :param remove: remove what the tree has not.
         :param excluded: what the backup left out, and is left alone.
         :param subvolumes: the folder lies in a btrfs, and gets its subvolumes back.
-        :param step: called with the number of bytes of each file that is done.
+        :param step: called with the bytes of content of each entry that is done; may raise.
         """
         self.kept = self.made = self.removed = self.written = 0
         self._entries = entries
@@ -190,7 +190,7 @@ class Restoring:
             found = _look(folder.descriptor, name)
             if found and self._fits(found, folder.descriptor, path, entry):
                 self.kept += 1
-                self._step(entry.size)
+                self._step(entry.content_size)
                 return
             if found:
                 if not self._remove:
@@ -198,7 +198,7 @@ class Restoring:
                 remove(folder.descriptor, name)
         self._make(folder.descriptor, name, path, entry)
         self.made += 1
-        self._step(entry.size)
+        self._step(entry.content_size)
 
     def _fits(self, found: os.stat_result, folder: int, path: bytes, entry: Entry) -> bool:
         """Whether what is there may stay."""

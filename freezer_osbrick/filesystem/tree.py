@@ -112,6 +112,11 @@ class Entry:
     def is_link(self) -> bool:
         return self.link != NOT_A_LINK
 
+    @property
+    def content_size(self) -> int:
+        """Bytes of content that are stored."""
+        return sum(extent.length for extent in self.extents)
+
     def encode(self) -> bytes:
         """The record."""
         parts = [self.name, self.target]

@@ -61,6 +61,8 @@ class BackupDetail:
         told = self.summary.to_dict()
         for key in ("parent", "mode", "content", "agent", "bytes", "volume"):
             told[key] = self.head.get(key)
+        if "files" in self.head:
+            told["files"] = self.head["files"]
         told["sampled"] = self.condition.sampled
         damage = self.condition.damage
         told["damage"] = damage and {

@@ -318,7 +318,9 @@ class _VolumeRestore:
     def _settle(self, record: VolumeRecord, existing: VolumeRecord) -> None:
         """What becomes of the volume that was there. The restore has succeeded whatever happens."""
         report, cloud = self._report, self._context.cloud
-        if self._request.remove_old_vol:
+        if self._request.remove_old_vol and report.state == reports.PARTIAL:
+            report.notes.append(f"The old volume {existing.id} is kept: not all was restored.")
+        elif self._request.remove_old_vol:
             try:
                 volumes.remove_replaced(cloud, existing.id)
             except errors.OsbrickError as error:
