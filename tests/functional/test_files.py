@@ -62,7 +62,7 @@ def restored(host: BackupHost, *words: str) -> tuple[dict[str, object], pathlib.
 @pytest.mark.parametrize("kind", KINDS)
 def test_there_and_back(host: BackupHost, folder: pathlib.Path, kind: str) -> None:
     """Full, unchanged, changed; into a clone of the volume, and into a new one."""
-    volume_id, path = new_volume(host, kind, 4)
+    volume_id, path = new_volume(host, kind)
     with trees.mounted(path, folder / "source") as root:
         trees.fill(root, COUNT)
     full = host.backup(volume_id, *FILES)
@@ -75,13 +75,13 @@ def test_there_and_back(host: BackupHost, folder: pathlib.Path, kind: str) -> No
     assert unchanged["bytes_stored"] < 64 * 1024
 
     before = folder / "before"
-    shutil.copyfile(path, before)
+    trees.copy(path, before)
     with trees.mounted(path, folder / "source") as root:
         change(root)
     changed = host.backup(volume_id, *FILES, "--incremental")
     assert 3 * MIB < changed["bytes_new"] < 9 * MIB
     after = folder / "after"
-    shutil.copyfile(path, after)
+    trees.copy(path, after)
 
     # Into a clone of the volume as it is now.
     told, clone = restored(host, "--backup", full["backup_id"])
@@ -177,7 +177,7 @@ def test_partitions(host: BackupHost, folder: pathlib.Path) -> None:
         "Partition 5 is stored as blocks: it is nothing that is known here.",
     ]
     source = folder / "source.img"
-    shutil.copyfile(path, source)
+    trees.copy(path, source)
 
     host.drop(volume_id)
     told, new = restored(host, volume_id)

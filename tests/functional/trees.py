@@ -49,6 +49,11 @@ def make(kind: str, path: pathlib.Path) -> None:
     run(*_MAKE[kind], path)
 
 
+def copy(path: pathlib.Path, to: pathlib.Path) -> None:
+    """Copy an image, and no more of it than there is."""
+    run("cp", "--sparse=always", "--reflink=auto", path, to)
+
+
 @contextlib.contextmanager
 def mounted(
     path: pathlib.Path, folder: pathlib.Path, *options: str, offset: int = 0
