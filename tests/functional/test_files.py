@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pathlib
 import shutil
@@ -181,9 +182,7 @@ def test_partitions(host: BackupHost, folder: pathlib.Path) -> None:
 
     host.drop(volume_id)
     told, new = restored(host, volume_id)
-    assert trees.run("sfdisk", "-J", new).replace(str(new), "") == trees.run(
-        "sfdisk", "-J", source
-    ).replace(str(source), "")
+    assert table(new) == table(source)
     for number, kind in ((2, "ext4"), (3, "xfs")):
         start = starts[number]
         assert trees.differ(source, new, folder, *options_of(kind), offset=start) == ""
@@ -199,6 +198,15 @@ def test_partitions(host: BackupHost, folder: pathlib.Path) -> None:
     assert (into / "partition-2" / "file 2").read_bytes() == data_of(2, 50_000)
     assert (into / "partition-3" / "file 3").read_bytes() == data_of(3, 50_000)
     host.drop(str(told["restored_volume_id"]))
+
+
+def table(path: pathlib.Path) -> dict[str, object]:
+    """The partition table, without the names that the file gives it."""
+    found = json.loads(trees.run("sfdisk", "-J", path))["partitiontable"]
+    del found["device"]
+    for one in found["partitions"]:
+        del one["node"]
+    return dict(found)
 
 
 def partition(path: pathlib.Path, script: str) -> None:
@@ -285,6 +293,6 @@ def test_a_backup_that_is_ended(host: BackupHost, folder: pathlib.Path, number: 
         assert len(loops) <= 1  # the volume's own, that the cloud attached
         assert host.command("cleanup").status == 0
     else:
-        assert done.status == 128 + number
+        assert done.status == -number  # as the signal would have ended it
     assert host.leftovers() == {}
     host.drop(volume_id)
