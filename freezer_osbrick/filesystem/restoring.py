@@ -293,6 +293,7 @@ class Restoring:
         for extent in entry.extents:
             for start in range(0, extent.length, _PIECE):
                 length = min(_PIECE, extent.length - start)
+                self._step(0)
                 try:
                     data = self._read(extent.place + start, length)
                 except errors.Damaged as error:

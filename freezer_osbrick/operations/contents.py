@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
-from freezer_osbrick import errors
+from freezer_osbrick import errors, interruption
 from freezer_osbrick.device.hints import Hints
 from freezer_osbrick.device.volume_device import Device
 from freezer_osbrick.filesystem import source
@@ -99,20 +99,12 @@ class Files:
 
     kind = FILES
 
-    def __init__(
-        self,
-        volume_id: str,
-        mounted: FileSource,
-        patterns: Sequence[str],
-        step: Callable[[int], object],
-    ) -> None:
-        """:param patterns: of what is left out.
-        :param step: called while the files are looked for; may raise to end it."""
+    def __init__(self, volume_id: str, mounted: FileSource, patterns: Sequence[str]) -> None:
+        """:param patterns: of what is left out."""
         self.notes: Sequence[str] = mounted.disk.notes
         self._volume_id = volume_id
         self._source = mounted
         self._patterns = patterns
-        self._step = step
         self._unread = UnreadFiles()
         self._facts: dict[str, Any] = {}
 
@@ -125,7 +117,9 @@ class Files:
                 reader = stack.enter_context(BackupReader(repository, parent))
                 before = StoredFiles(parent.head, reader.read)
             laid = stack.enter_context(
-                self._source.lay_out(before, self._patterns, self._unread, self._step)
+                self._source.lay_out(
+                    before, self._patterns, self._unread, lambda _: interruption.check()
+                )
             )
             self._facts = laid.facts
             yield Laid(laid.volume, laid.hints)
@@ -146,7 +140,6 @@ def opened(
     patterns: Sequence[str],
     *,
     repair: bool,
-    step: Callable[[int], object] = lambda _: None,
 ) -> Iterator[Contents]:
     """The content of an attached volume, until the end of the block.
 
@@ -159,7 +152,7 @@ def opened(
         yield Blocks(device)
         return
     with source.opened(device, repair=repair) as mounted:
-        yield Files(volume_id, mounted, patterns, step)
+        yield Files(volume_id, mounted, patterns)
 
 
 def told(unread: Sequence[Unread]) -> str:

@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from oslo_log import log
 
-from freezer_osbrick import errors
+from freezer_osbrick import errors, interruption
 from freezer_osbrick.device.volume_device import Device
 from freezer_osbrick.filesystem.filling import Filled, Filling, differences
 from freezer_osbrick.filesystem.stored import StoredFiles
@@ -67,7 +67,7 @@ def prove(repository: Repository, manifest: Manifest, device: Device, progress: 
     with BackupReader(repository, manifest) as reader:
         progress.enter("verify", manifest.size)
         stored = StoredFiles(manifest.head, reader.read)
-        differing = list(itertools.islice(differences(stored, device, progress.advance), _TOLD))
+        differing = list(itertools.islice(differences(stored, device, _step(progress)), _TOLD))
     if differing:
         raise errors.DeviceError(
             f"The restored volume does not hold what the backup holds: {'; '.join(differing)}."
@@ -78,7 +78,17 @@ def prove(repository: Repository, manifest: Manifest, device: Device, progress: 
 def _filling(repository: Repository, manifest: Manifest, progress: Progress) -> Iterator[Filling]:
     with BackupReader(repository, manifest) as reader:
         progress.enter("write", manifest.size)
-        yield Filling(StoredFiles(manifest.head, reader.read), progress.advance)
+        yield Filling(StoredFiles(manifest.head, reader.read), _step(progress))
+
+
+def _step(progress: Progress) -> Callable[[int], None]:
+    """Tells the progress, and ends the work when the run is to end."""
+
+    def step(done: int) -> None:
+        interruption.check()
+        progress.advance(done)
+
+    return step
 
 
 def _tell(filled: Filled, report: VolumeReport) -> None:

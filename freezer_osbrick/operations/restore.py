@@ -21,7 +21,7 @@ from freezer_osbrick.operations.contents import FILES, content_of
 from freezer_osbrick.operations.context import Context
 from freezer_osbrick.operations.copies import Copies
 from freezer_osbrick.operations.mirror import Side
-from freezer_osbrick.operations.report import RunReport, VolumeReport
+from freezer_osbrick.operations.report import PARTIAL, RunReport, VolumeReport
 from freezer_osbrick.operations.targets import Target, TargetRequest
 from freezer_osbrick.pipeline.progress import Listener, Progress
 from freezer_osbrick.pipeline.readback import ReadBack
@@ -318,7 +318,7 @@ class _VolumeRestore:
     def _settle(self, record: VolumeRecord, existing: VolumeRecord) -> None:
         """What becomes of the volume that was there. The restore has succeeded whatever happens."""
         report, cloud = self._report, self._context.cloud
-        if self._request.remove_old_vol and report.state == reports.PARTIAL:
+        if self._request.remove_old_vol and report.state == PARTIAL:
             report.notes.append(f"The old volume {existing.id} is kept: not all was restored.")
         elif self._request.remove_old_vol:
             try:
