@@ -7,6 +7,7 @@ What has the inode, size, mtime and ctime that the parent knows is not looked at
 from __future__ import annotations
 
 import array
+import contextlib
 import dataclasses
 import errno
 import os
@@ -170,7 +171,9 @@ class Walk:
             return []
         try:
             with os.scandir(descriptor) as listing:
-                names = sorted((os.fsencode(item.name), item) for item in listing)
+                items = list(listing)
+            _look_in_order(items)
+            names = sorted((os.fsencode(item.name), item) for item in items)
             below = []
             here = b"/proc/self/fd/%d/" % descriptor
             for name, item in names:
@@ -367,6 +370,13 @@ class Walk:
         self.file.write(b"".join(self._pending))
         self.file.flush()
         self._pending, self._pending_size = [], 0
+
+
+def _look_in_order(items: list[os.DirEntry[str]]) -> None:
+    """Have the status of all in the order of their inodes: so they lie on the device."""
+    for item in sorted(items, key=lambda one: one.inode()):
+        with contextlib.suppress(OSError):  # asked for once more, and told then
+            item.stat(follow_symlinks=False)
 
 
 def _subvolume_at(folder: int, name: bytes, status: os.stat_result) -> int:
