@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from freezer_osbrick import errors
+from freezer_osbrick.operations import contents
 from freezer_osbrick.operations.backup import BackupRequest, backup
 from freezer_osbrick.operations.report import VolumeReport
 from freezer_osbrick.repository import catalogue
@@ -79,6 +80,21 @@ def test_the_device_is_not_written(bench: ColdBench) -> None:
     bench.broken = broken
     bench.cold()
     assert modes == ["ro"]
+
+
+def test_no_journal_is_replayed_on_a_volume_of_the_users(
+    bench: ColdBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    modes: list[str] = []
+
+    def opened(*_arguments: Any, **_options: Any) -> Any:
+        modes.extend(made.mode for made in bench.cloud.cinder.attachments.all.values())
+        raise errors.JournalDirty("Its journal has to be replayed.")
+
+    monkeypatch.setattr(contents, "opened", opened)
+    assert str(bench.cold(content="files").reason).endswith("leave --cold out.")
+    assert modes == ["ro"]
+    assert bench.is_as_it_was
 
 
 def test_back_to_the_server_when_the_device_fails(bench: ColdBench) -> None:
