@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import keystoneauth1.exceptions
 import requests
 import swiftclient
+import urllib3.exceptions
 
 from freezer_osbrick import errors
 from freezer_osbrick.store import base, pool, ranges
@@ -245,6 +246,7 @@ class SwiftStore(base.Store):
         except (
             keystoneauth1.exceptions.ClientException,
             requests.exceptions.RequestException,
+            urllib3.exceptions.HTTPError,  # an answer that broke off
             OSError,
         ) as error:
             raise errors.StoreUnavailable(f"{self.url} cannot be reached: {error}.") from error
