@@ -15,8 +15,8 @@ import struct
 import tempfile
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
-from typing import IO, Any
+from collections.abc import Callable, Iterator
+from typing import IO, Any, TypeVar
 
 from freezer_osbrick import errors
 from freezer_osbrick.repository import format as form
@@ -76,6 +76,8 @@ class PackUse:
 
 Head = dict[str, Any]
 
+T = TypeVar("T")
+
 
 class Manifest:
     """A stored manifest, opened for reading. Safe for several threads.
@@ -89,15 +91,20 @@ class Manifest:
         self._repository = repository
         self.backup_id = backup_id
         self._name = form.manifest_name(backup_id)
-        self.head, self.object_id, head_length, index_length = read_start(repository, backup_id)
-        self.size: int = self.head["size"]
-        self.chunk_count = repository.chunk_count(self.size)
-        start = form.HEADER.size + LENGTHS.size + head_length
-        index = self._open(_INDEX, self._get(start, index_length))
-        self._read_index(form.decompress(index, _MOST_INDEX), start + index_length)
+        _once_more(self._read)
         self._segments: OrderedDict[int, bytes] = OrderedDict()
         self._boxes: IO[bytes] | None = None
         self._lock = threading.Lock()
+
+    def _read(self) -> None:
+        """Read the head and the index."""
+        start = _read_start(self._repository, self.backup_id)
+        self.head, self.object_id, head_length, index_length = start
+        self.size: int = self.head["size"]
+        self.chunk_count = self._repository.chunk_count(self.size)
+        begin = form.HEADER.size + LENGTHS.size + head_length
+        index = self._open(_INDEX, self._get(begin, index_length))
+        self._read_index(form.decompress(index, _MOST_INDEX), begin + index_length)
 
     def entry(self, index: int) -> Entry:
         """Chunk ``index`` of the volume."""
@@ -349,6 +356,19 @@ def read_start(repository: Repository, backup_id: bytes) -> tuple[Head, bytes, i
     :raises errors.BackupMissing: there is no such backup.
     :raises errors.Damaged: it cannot be read.
     """
+    return _once_more(lambda: _read_start(repository, backup_id))
+
+
+def _once_more(read: Callable[[], T]) -> T:
+    """Read, and once more where that looks damaged: between two reads another manifest may have
+    been put in the place of this one, so that what was read does not fit together."""
+    try:
+        return read()
+    except errors.Damaged:
+        return read()
+
+
+def _read_start(repository: Repository, backup_id: bytes) -> tuple[Head, bytes, int, int]:
     name = form.manifest_name(backup_id)
     try:
         return _parse_start(repository, backup_id, name)

@@ -90,6 +90,29 @@ def test_a_manifest_that_was_only_opened_is_told(repo, sparse):
         opened.entry(0)
 
 
+@pytest.mark.parametrize("number", range(3))
+def test_a_manifest_that_is_replaced_between_two_reads(repo, sparse, monkeypatch, number):
+    """Its head is read, and then its index: they are of two manifests, and that is no damage."""
+    manifest, content = sparse[0]
+    get, calls = repo.store.get, []
+
+    def replaced_meanwhile(name, *arguments):
+        if name == form.manifest_name(manifest.backup_id):
+            calls.append(name)
+            if len(calls) == number + 1:
+                collected(repo)
+        return get(name, *arguments)
+
+    monkeypatch.setattr(repo.store, "get", replaced_meanwhile)
+    target = MemoryDevice(bytes(len(content)))
+    opened = Manifest(repo, manifest.backup_id)
+    try:
+        restore(repo, opened, target)
+    except errors.BackupMissing:  # replaced after it was opened
+        restore(repo, Manifest(repo, manifest.backup_id), target)
+    assert target.content == content
+
+
 def test_interrupted_anywhere(sparse, repo):
     objects = dict(repo.store.objects)
     for fails_at in range(400):
