@@ -101,13 +101,16 @@ class FtpStore(remote_files.RemoteFileStore):
             if isinstance(ftp, ftplib.FTP_TLS):
                 ftp.prot_p()
             connection = FtpConnection(ftp)
+        except (ssl.SSLEOFError, ssl.SSLZeroReturnError, EOFError) as error:
+            ftp.close()
+            raise errors.StoreUnavailable(f"{where} hung up.") from error
         except ssl.SSLError as error:
             ftp.close()
             raise errors.StoreError(f"No safe connection to {where}: {error}.") from error
         except ftplib.error_perm as error:
             ftp.close()
             raise errors.StoreAccessDenied(f"{where} denies the login: {error}.") from error
-        except (OSError, EOFError, ftplib.Error) as error:
+        except (OSError, ftplib.Error) as error:
             ftp.close()
             raise errors.StoreUnavailable(f"{where} cannot be reached: {error}.") from error
         self._restarts = connection.restarts
