@@ -11,7 +11,7 @@ import dataclasses
 import functools
 import sys
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import os_brick.opts
 from oslo_config import cfg
@@ -19,6 +19,9 @@ from oslo_log import log
 
 from freezer_osbrick import errors
 from freezer_osbrick.agent import job_file, options, places
+
+if TYPE_CHECKING:
+    from freezer_osbrick.operations import choice
 
 LOG = log.getLogger(__name__)
 
@@ -58,13 +61,14 @@ class Selection:
     """What a run of the engine is about; lies at ``osbrick`` among Freezer's arguments.
 
     :param places: the repositories; every backup goes to each.
-    :param volume_id: None where it is still to be found by ``volume_name``, or none was given.
+    :param volumes: which; empty where the one is still to be found by ``volume_name``, or none is
+        chosen.
     :param backup_name: as given; None where Freezer's default stands.
     :param hostname: as given; None where Freezer filled in this host's.
     """
 
     places: tuple[places.Place, ...]
-    volume_id: str | None
+    volumes: choice.Selection
     volume_name: str | None
     backup_name: str | None
     hostname: str | None
@@ -78,6 +82,12 @@ class Selection:
     def where(self) -> str:
         """All of them, for people."""
         return " and ".join(self.repositories)
+
+    @property
+    def volume_id(self) -> str | None:
+        """The one volume, where it is one that was named."""
+        named = self.volumes.volume_ids
+        return named[0] if len(named) == 1 else None
 
 
 def patch(config: Any) -> None:
@@ -186,23 +196,25 @@ def settle(arguments: Any, conf: cfg.ConfigOpts, storages: Mapping[str, Mapping[
     unused = [name for name in _UNUSED_OPTIONS if values[name] and options.is_given(conf, name)]
     if unused:
         LOG.warning("Engine osbrick does not use %s.", ", ".join(map(_flag, unused)))
-    volume_id, volume_name = _chosen_volume(values)
+    volumes, volume_name = _chosen_volumes(values)
     chosen: tuple[places.Place, ...] = ()
     if values["action"] != "exec":
         settings = {name: job_file.for_storage(one, name, conf) for name, one in storages.items()}
         chosen = places.of_run(values, settings)
     selection = Selection(
         places=chosen,
-        volume_id=volume_id,
+        volumes=volumes,
         volume_name=volume_name,
         backup_name=values["backup_name"] if options.is_given(conf, "backup_name") else None,
         hostname=values["hostname"] if options.is_given(conf, "hostname") else None,
     )
-    if values["action"] in ("backup", "restore") and not (volume_id or volume_name):
+    if values["action"] in ("backup", "restore") and not volume_name:
+        volumes.check()
+    if values["action"] in ("admin", "info") and volumes and not selection.volume_id:
         raise errors.BadRequest(
-            f"Engine osbrick needs the volume to {values['action']}: give --single-volume-id."
+            f"--action {values['action']} takes one volume, by --single-volume-id, or none."
         )
-    if values["action"] == "admin" and not (selection.backup_name or volume_id or volume_name):
+    if values["action"] == "admin" and not (selection.backup_name or volumes or volume_name):
         raise errors.BadRequest("Engine osbrick needs the --backup-name whose backups to remove.")
     values.update(
         engine_name=options.ENGINE_NAME,
@@ -215,20 +227,50 @@ def settle(arguments: Any, conf: cfg.ConfigOpts, storages: Mapping[str, Mapping[
         cinder_vol_name="",  # with one, Freezer's jobs end in an AttributeError
         osbrick=selection,
     )
-    set_volume(arguments, volume_id)
+    set_volumes(arguments, volumes)
 
 
-def set_volume(arguments: Any, volume_id: str | None) -> None:
-    """The volume of the run, under every name that Freezer has for it.
+def set_volumes(arguments: Any, volumes: choice.Selection) -> None:
+    """What the run is about, under every name that Freezer has for it.
 
     Freezer's default name of a backup is made of one of them.
     """
-    arguments.osbrick.volume_id = volume_id
+    arguments.osbrick.volumes = volumes
+    word = ",".join(volumes.volume_ids) or volumes.words if volumes else ""
     vars(arguments).update(
-        single_volume_id=volume_id,
-        cinderbrick_vol_id=volume_id or "",
-        cinder_vol_id=volume_id or "",
+        single_volume_id=word or None, cinderbrick_vol_id=word, cinder_vol_id=word
     )
+
+
+def _chosen_volumes(values: dict[str, Any]) -> tuple[choice.Selection, str | None]:
+    """What was chosen, and the name that was given; at most one of them is there."""
+    # Here: a run of another engine has no use for it.
+    from freezer_osbrick.operations import choice, report
+
+    volume_id, volume_name = _chosen_volume(values)
+    selection = choice.Selection(
+        volume_ids=tuple(options.parse_list(volume_id)) if volume_id else (),
+        all_tenant_volumes=bool(values["all_tenant_volumes"]),
+        all_tenants=bool(values["all_tenants"]),
+        consistency_groups=tuple(options.parse_list(values["consistency_groups"] or "")),
+        project_id=values.get("project_id") or None,
+        filters=choice.filters(
+            name=values["only_name"],
+            metadata=options.parse_list(values["only_metadata"] or ""),
+            volume_type=values["only_type"],
+            availability_zone=values["only_zone"],
+            size=values["only_size"],
+        ),
+    )
+    if values["retry_failed"]:
+        if volume_name:
+            raise errors.BadRequest("Choose volumes or give --retry-failed, not both.")
+        selection = choice.again(selection, report.not_done(values["retry_failed"]))
+    if selection and volume_name:
+        raise errors.BadRequest("Choose volumes otherwise or by --cinder-vol-name, not both.")
+    if selection:
+        selection.check()
+    return selection, volume_name
 
 
 def _chosen_volume(values: dict[str, Any]) -> tuple[str | None, str | None]:

@@ -9,6 +9,7 @@ Freezer's storage objects.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import sys
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -56,9 +57,11 @@ class OsbrickEngine(freezer_engine.BackupEngine):
         self._arguments = run
         vars(run).update(self._run.osbrick.places[0].words if self._run.osbrick.places else {})
         selection = self._run.osbrick
-        if selection.volume_name and not selection.volume_id:
+        if selection.volume_name and not selection.volumes:
             volume_id = find_volume(run.client_manager.get_cinder(), selection.volume_name)
-            arguments.set_volume(run, volume_id)
+            arguments.set_volumes(
+                run, dataclasses.replace(selection.volumes, volume_ids=(volume_id,))
+            )
 
     def backup(
         self,
@@ -79,7 +82,8 @@ class OsbrickEngine(freezer_engine.BackupEngine):
 
         run = self._run
         request = backup.BackupRequest(
-            volume_ids=(backup_resource,),
+            volume_ids=run.osbrick.volumes.volume_ids,
+            selection=dataclasses.replace(run.osbrick.volumes, volume_ids=()),
             backup_name=self.backup_name or run.backup_name,
             hostname=run.hostname,
             incremental=bool(incremental),
@@ -93,15 +97,9 @@ class OsbrickEngine(freezer_engine.BackupEngine):
             report_file=run.report_file,
         )
         if self.dry_run:
-            volume = run.client_manager.get_cinder().get_volume(backup_resource)
-            LOG.info(
-                "Dry run: volume %s (%s, %s GiB) would be backed up to %s as %s.",
-                volume.id,
-                volume.name or "without a name",
-                volume.size,
-                run.osbrick.where,
-                request.backup_name,
-            )
+            with self._context() as context:
+                for volume in backup.preview(context, request).volumes:
+                    self._say_what_would_be_backed_up(volume, request.backup_name)
             return None
         with self._context() as context:
             clean_up(context)
@@ -110,9 +108,10 @@ class OsbrickEngine(freezer_engine.BackupEngine):
             )
         if not self.report.ok:
             raise record.failure(self.report)
-        done = self.report.volumes[0]
-        run.time_stamp = int(done.time_stamp)
-        return int(done.level)
+        done = record.done(self.report)
+        # By this time a restore finds the backups of all volumes.
+        run.time_stamp = max(int(volume.time_stamp) for volume in done)
+        return max(int(volume.level) for volume in done)
 
     def restore(
         self,
@@ -131,13 +130,11 @@ class OsbrickEngine(freezer_engine.BackupEngine):
         from freezer_osbrick.operations import consent, restore
 
         run = self._run
-        if self.dry_run:
-            self._say_what_would_be_restored(restore_resource, recent_to_date)
-            return
-        if run.remove_old_vol:
+        if run.remove_old_vol and not self.dry_run:
             consent.to_remove_old_volumes(given=run.yes)
         request = restore.RestoreRequest(
-            volume_ids=(restore_resource,),
+            volume_ids=run.osbrick.volumes.volume_ids,
+            selection=dataclasses.replace(run.osbrick.volumes, volume_ids=()),
             backup_name=run.osbrick.backup_name,
             hostname=run.osbrick.hostname,
             before=recent_to_date,
@@ -153,6 +150,9 @@ class OsbrickEngine(freezer_engine.BackupEngine):
             to_folder=run.to_folder,
             report_file=run.report_file,
         )
+        if self.dry_run:
+            self._say_what_would_be_restored(request)
+            return
         with self._context() as context:
             clean_up(context)
             self.report = restore.restore(
@@ -160,7 +160,7 @@ class OsbrickEngine(freezer_engine.BackupEngine):
             )
         if not self.report.ok:
             raise record.failure(self.report)
-        for volume in self.report.volumes:
+        for volume in record.done(self.report):
             if run.to_folder:
                 LOG.info("Backup %s is restored to %s.", volume.backup_id, volume.target)
                 continue
@@ -275,19 +275,36 @@ class OsbrickEngine(freezer_engine.BackupEngine):
                     failed.append(errors.OsbrickError(f"{repository}: {error}"))
         return found, failed
 
-    def _say_what_would_be_restored(self, volume_id: str, before: int | None) -> None:
-        fitting = [
-            backup
-            for _, backups in self._list()
-            for backup in backups
-            if before is None or backup.time_stamp <= before
-        ]
-        if not fitting:
-            raise errors.BackupMissing(
-                f"{self._run.osbrick.where} holds no such backup of volume {volume_id}."
+    def _say_what_would_be_backed_up(self, volume: Any, backup_name: str) -> None:
+        if volume.reason:
+            LOG.info("Dry run: volume %s would be left out: %s", volume.volume_id, volume.reason)
+            return
+        LOG.info(
+            "Dry run: volume %s (%s, %s GiB) would be backed up to %s as %s.",
+            volume.volume_id,
+            volume.volume_name or "without a name",
+            volume.size_gib,
+            self._run.osbrick.where,
+            backup_name,
+        )
+
+    def _say_what_would_be_restored(self, request: Any) -> None:
+        from freezer_osbrick.operations import restore
+
+        with self._context() as context:
+            report = restore.preview(context, self._run.osbrick.repositories, request)
+        for volume in report.volumes:
+            if volume.reason:
+                why = f"Volume {volume.volume_id} would be left out: {volume.reason}"
+                if volume.state == "error":
+                    raise errors.BackupMissing(why)
+                LOG.info("Dry run: %s", why)
+                continue
+            LOG.info(
+                "Dry run: backup %s of volume %s would be restored.",
+                volume.backup_id,
+                volume.volume_id,
             )
-        newest = max(fitting, key=lambda backup: backup.time_stamp)
-        LOG.info("Dry run: backup %s of volume %s would be restored.", newest.backup_id, volume_id)
 
     @contextlib.contextmanager
     def _context(self) -> Iterator[operations_context.Context]:

@@ -52,26 +52,24 @@ def parse_literal(text: str) -> Any:
             raise ValueError(f"{text!r} is no list") from exc
 
 
-class VolumeId(types.ConfigType):
-    """One volume; a list of one, as forms and job documents send it, is the same."""
+class Words(types.ConfigType):
+    """Several words between commas, or a list as forms and job documents send it; kept as words
+    between commas."""
 
     def __init__(self) -> None:
-        super().__init__(type_name="volume id")
+        super().__init__(type_name="list")
 
     def __call__(self, value: Any) -> str | None:
-        volumes = parse_list(value)
-        if len(volumes) > 1:
-            raise ValueError(f"one volume id is wanted, {len(volumes)} are given")
-        return volumes[0] if volumes else None
+        return ",".join(dict.fromkeys(parse_list(value))) or None
 
     def _formatter(self, value: str) -> str:
         return value
 
     def __repr__(self) -> str:
-        return "VolumeId"
+        return "Words"
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, VolumeId)
+        return isinstance(other, Words)
 
     __hash__ = None  # type: ignore[assignment]
 
@@ -106,9 +104,56 @@ OPTIONS = [
     cfg.Opt(
         "single-volume-id",
         dest="single_volume_id",
-        type=VolumeId(),
-        help="Engine osbrick: id of the Cinder volume to back up or restore. --cinderbrick-vol-id "
-        "and --cinder-vol-id mean the same.",
+        type=Words(),
+        help="Engine osbrick: id of the Cinder volume to back up or restore, or several separated "
+        "by commas. --cinderbrick-vol-id and --cinder-vol-id mean the same.",
+    ),
+    cfg.BoolOpt(
+        "all-tenant-volumes",
+        dest="all_tenant_volumes",
+        default=False,
+        help="Engine osbrick: back up or restore all volumes of the project, or of the one that "
+        "--project-id names.",
+    ),
+    cfg.BoolOpt(
+        "all-tenants",
+        dest="all_tenants",
+        default=False,
+        help="Engine osbrick: back up or restore all volumes of all projects, for an "
+        "administrator.",
+    ),
+    cfg.Opt(
+        "consistency-groups",
+        dest="consistency_groups",
+        type=Words(),
+        help="Engine osbrick: back up or restore all volumes of this group, or of several "
+        "separated by commas. A group whose type promises it is frozen at one instant.",
+    ),
+    cfg.StrOpt(
+        "only-name",
+        dest="only_name",
+        help="Engine osbrick: of the chosen volumes only those whose name matches a pattern, such "
+        "as db-*.",
+    ),
+    cfg.Opt(
+        "only-metadata",
+        dest="only_metadata",
+        type=Words(),
+        help="Engine osbrick: only volumes with these properties: KEY=VALUE, several separated by "
+        "commas.",
+    ),
+    cfg.StrOpt("only-type", dest="only_type", help="Engine osbrick: only volumes of this type."),
+    cfg.StrOpt("only-zone", dest="only_zone", help="Engine osbrick: only volumes in this zone."),
+    cfg.StrOpt(
+        "only-size",
+        dest="only_size",
+        help="Engine osbrick: only volumes of this size in GiB: 10, 10-200, 10- or -200.",
+    ),
+    cfg.StrOpt(
+        "retry-failed",
+        dest="retry_failed",
+        help="Engine osbrick: the volumes that a run did not finish, by the file that it kept with "
+        "--report-file.",
     ),
     cfg.BoolOpt(
         "cold",

@@ -90,7 +90,9 @@ def of_restore(report: Any, conf: Any) -> dict[str, Any]:
         "engine_name": conf.engine_name,
         "storage": conf.storage,
         "container": conf.container,
-        "restored_volume_ids": [volume.restored_volume_id for volume in report.volumes],
+        "restored_volume_ids": [
+            volume.restored_volume_id for volume in report.volumes if volume.restored_volume_id
+        ],
         "osbrick": _entries(report),
     }
 
@@ -118,7 +120,7 @@ def row(backup: Any) -> list[Any]:
 
 def failure(report: Any) -> errors.OsbrickError:
     """One sentence on the volumes of a run that failed."""
-    failed = [volume for volume in report.volumes if volume.state != "success"]
+    failed = [v for v in report.volumes if v.state not in ("success", "excluded")]
     reasons = "; ".join(f"{volume.volume_id}: {volume.reason}" for volume in failed)
     if len(report.volumes) == 1:
         return errors.OsbrickError(f"Volume {reasons}")

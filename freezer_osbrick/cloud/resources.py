@@ -79,7 +79,6 @@ class Kind:
 
 VOLUME = Kind("volume", "volumes")
 SNAPSHOT = Kind("snapshot", "volume_snapshots")
-KINDS = {kind.name: kind for kind in (VOLUME, SNAPSHOT)}
 
 
 def create(

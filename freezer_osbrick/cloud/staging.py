@@ -40,6 +40,21 @@ def frozen_clone(
 
 
 @contextlib.contextmanager
+def clone_of(
+    cloud: Cloud, run: Run, record: VolumeRecord, snapshot: Any, *, purpose: str = "backup"
+) -> Iterator[str]:
+    """A volume made of a snapshot that is there, and that others take care of.
+
+    :param snapshot: of the recorded volume.
+    :returns: the id of the clone, which is deleted at the end.
+    """
+    with Unwinding() as unwinding:
+        clone = _clone(cloud, run, record, snapshot, purpose)
+        unwinding.push(functools.partial(_remove_volume, cloud, run, clone))
+        yield str(clone.id)
+
+
+@contextlib.contextmanager
 def kept_clone(
     cloud: Cloud,
     run: Run,

@@ -22,6 +22,9 @@ BORROWED = {PREFIX: "borrowed"}
 # On a volume whose restore in place was broken off: the backup that was being restored.
 INCOMPLETE = PREFIX + "_incomplete"
 
+_TEXT = "v1"
+_TEXT_KEYS = (RUN, LEDGER, TOKEN, EXPIRES, PURPOSE, HOST)
+
 # Cinder shows these two of its own among a user's metadata.
 _CINDERS_OWN = {"readonly", "attached_mode"}
 
@@ -81,3 +84,23 @@ def users_own(metadata: Mapping[str, str] | None) -> dict[str, str]:
         for key, value in (metadata or {}).items()
         if not key.startswith(PREFIX) and key not in _CINDERS_OWN
     }
+
+
+def is_ours(metadata: Mapping[str, str] | None) -> bool:
+    """Whether a resource is one that we made for a while."""
+    return (metadata or {}).get(PREFIX) == MARK[PREFIX]
+
+
+def to_text(metadata: Mapping[str, str]) -> str:
+    """The tags in words, for the description of what has no metadata: at most 255 characters."""
+    return " ".join((PREFIX, _TEXT, *(metadata[key] for key in _TEXT_KEYS)))[:255]
+
+
+def from_text(text: str | None) -> dict[str, str]:
+    """The metadata that ``to_text`` was given; empty where the text is another."""
+    prefix, _, rest = (text or "").partition(f"{PREFIX} {_TEXT} ")
+    values = rest.split(" ", len(_TEXT_KEYS) - 1)
+    if prefix or len(values) != len(_TEXT_KEYS):
+        return {}
+    metadata = {**MARK, **dict(zip(_TEXT_KEYS, values, strict=True))}
+    return metadata if Tags.of(metadata) else {}

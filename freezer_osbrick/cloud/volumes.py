@@ -78,7 +78,19 @@ def capture(cloud: Cloud, volume_id: str) -> VolumeRecord:
 
     :raises errors.ResourceMissing: there is none with this id in the project.
     """
-    volume = cloud.call(f"look at the volume {volume_id}", cloud.cinder.volumes.get, volume_id)
+    return record_of(cloud, get(cloud, volume_id))
+
+
+def get(cloud: Cloud, volume_id: str) -> Any:
+    """A volume as cinderclient has it.
+
+    :raises errors.ResourceMissing: there is none with this id in the project.
+    """
+    return cloud.call(f"look at the volume {volume_id}", cloud.cinder.volumes.get, volume_id)
+
+
+def record_of(cloud: Cloud, volume: Any) -> VolumeRecord:
+    """What one of cinderclient's volumes says, got or listed in detail."""
     data = volume.to_dict()
     image_metadata = dict(data.get("volume_image_metadata") or {})
     return VolumeRecord(

@@ -87,7 +87,8 @@ def wait_gone(
             get,
             resource_id,
             wanted=(),
-            passing=("deleting", "error_managing_deleting"),
+            # A group's snapshot is "deleted" for a moment before it is gone.
+            passing=("deleting", "deleted", "error_managing_deleting"),
             size_gib=size_gib,
         )
     except errors.ResourceMissing:

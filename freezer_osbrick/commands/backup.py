@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import socket
 from typing import Any
 
 from freezer_osbrick import errors
-from freezer_osbrick.commands import base, transfer
+from freezer_osbrick.commands import base, choosing, transfer
 from freezer_osbrick.commands.columns import Column
 
 
@@ -38,7 +39,7 @@ class Backup(transfer.TransferCommand):
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser = super().get_parser(prog_name)
-        base.add_volume_arguments(parser, "back up")
+        choosing.add_arguments(parser, "back up")
         base.add_repository_argument(parser, several="; may be repeated: each gets every backup")
         parser.add_argument(
             "--incremental",
@@ -71,8 +72,7 @@ class Backup(transfer.TransferCommand):
     def check(self, parsed_args: argparse.Namespace) -> None:
         super().check(parsed_args)
         base.check_repository(parsed_args)
-        if not transfer.chosen_volumes(parsed_args):
-            raise errors.BadRequest("Name at least one volume by its id.")
+        choosing.chosen(parsed_args).check()
         if parsed_args.content == "blocks" and (
             parsed_args.exclude or parsed_args.fallback_to_blocks
         ):
@@ -83,8 +83,10 @@ class Backup(transfer.TransferCommand):
     def take_action(self, parsed_args: argparse.Namespace) -> Any:
         from freezer_osbrick.operations.backup import BackupRequest, backup
 
+        selection = choosing.chosen(parsed_args)
         request = BackupRequest(
-            volume_ids=transfer.chosen_volumes(parsed_args),
+            volume_ids=selection.volume_ids,
+            selection=dataclasses.replace(selection, volume_ids=()),
             backup_name=parsed_args.backup_name,
             hostname=parsed_args.hostname,
             incremental=parsed_args.incremental,

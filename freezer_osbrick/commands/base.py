@@ -170,11 +170,19 @@ def add_volume_arguments(parser: argparse.ArgumentParser, verb: str) -> None:
         metavar="<volume-id>",
         action="append",
         default=[],
-        help=f"id of a volume to {verb}, as freezer-agent names this option; may be repeated",
+        help=(
+            f"id of a volume to {verb}, or several separated by commas, as freezer-agent names "
+            "this option; may be repeated"
+        ),
     )
 
 
 def volume_ids(parsed_args: argparse.Namespace) -> tuple[str, ...]:
     """The volumes named on the command line, each once, in the order given."""
-    named = (word.strip() for word in [*parsed_args.volume_ids, *parsed_args.single_volume_id])
-    return tuple(dict.fromkeys(word for word in named if word))
+    return words([*parsed_args.volume_ids, *parsed_args.single_volume_id])
+
+
+def words(given: Sequence[str]) -> tuple[str, ...]:
+    """Words that were given one by one or separated by commas, each once, in the order given."""
+    parts = (part.strip() for word in given for part in word.split(","))
+    return tuple(dict.fromkeys(part for part in parts if part))

@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from typing import Any
 
 from freezer_osbrick import errors
-from freezer_osbrick.commands import base, dates, transfer
+from freezer_osbrick.commands import base, choosing, dates, transfer
 from freezer_osbrick.commands.columns import Column
 from freezer_osbrick.operations import consent
 
@@ -38,7 +39,7 @@ class Restore(transfer.TransferCommand):
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser = super().get_parser(prog_name)
-        base.add_volume_arguments(parser, "restore")
+        choosing.add_arguments(parser, "restore")
         base.add_repository_argument(
             parser, several="; may be repeated: what one lacks is taken from the next"
         )
@@ -115,14 +116,14 @@ class Restore(transfer.TransferCommand):
     def check(self, parsed_args: argparse.Namespace) -> None:
         super().check(parsed_args)
         base.check_repository(parsed_args)
-        volumes = transfer.chosen_volumes(parsed_args)
+        selection = choosing.chosen(parsed_args)
         if parsed_args.backup:
-            if volumes:
+            if selection:
                 raise errors.BadRequest("Name volumes or one --backup, not both.")
             if parsed_args.restore_from_date is not None:
                 raise errors.BadRequest("Give --backup or --restore-from-date, not both.")
-        elif not volumes:
-            raise errors.BadRequest("Name at least one volume by its id, or one --backup.")
+        else:
+            selection.check()
 
         if parsed_args.remove_old_vol:
             consent.to_remove_old_volumes(given=parsed_args.yes)
@@ -130,8 +131,10 @@ class Restore(transfer.TransferCommand):
     def take_action(self, parsed_args: argparse.Namespace) -> Any:
         from freezer_osbrick.operations.restore import RestoreRequest, restore
 
+        selection = choosing.chosen(parsed_args)
         request = RestoreRequest(
-            volume_ids=transfer.chosen_volumes(parsed_args),
+            volume_ids=selection.volume_ids,
+            selection=dataclasses.replace(selection, volume_ids=()),
             backup_id=parsed_args.backup,
             backup_name=parsed_args.backup_name,
             hostname=parsed_args.hostname,

@@ -7,7 +7,6 @@ import argparse
 import contextlib
 from typing import TYPE_CHECKING, Any
 
-from freezer_osbrick import errors
 from freezer_osbrick.commands import base, progress
 from freezer_osbrick.commands.columns import (
     BackupId,
@@ -52,7 +51,7 @@ def byte_columns(*names: str, everyday: bool = True) -> tuple[Column, ...]:
 
 
 def add_run_arguments(parser: argparse.ArgumentParser, verb: str) -> None:
-    """How many at a time, and what is kept of the run for a second try."""
+    """How many at a time, and what is kept of the run."""
     group = parser.add_argument_group("the run")
     group.add_argument(
         "--parallel",
@@ -65,14 +64,6 @@ def add_run_arguments(parser: argparse.ArgumentParser, verb: str) -> None:
         metavar="<file>",
         help="keep in this file what becomes of each volume, as JSON, while the run goes on",
     )
-    group.add_argument(
-        "--retry-failed",
-        metavar="<file>",
-        help=(
-            f"{verb} the volumes that a run did not finish: its report file, or what it printed "
-            "with -f json"
-        ),
-    )
 
 
 def count(text: str) -> int:
@@ -80,21 +71,6 @@ def count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number; give 1, 2, 3 and so on")
     return int(text)
-
-
-def chosen_volumes(parsed_args: argparse.Namespace) -> tuple[str, ...]:
-    """The volumes that are named, or those that an earlier run did not finish.
-
-    :raises errors.BadRequest: both are given, or nothing is left to be tried again.
-    """
-    named = base.volume_ids(parsed_args)
-    if parsed_args.retry_failed is None:
-        return named
-    if named:
-        raise errors.BadRequest("Name volumes or --retry-failed, not both.")
-    from freezer_osbrick.operations import report
-
-    return report.not_done(parsed_args.retry_failed)
 
 
 class TransferCommand(base.OsbrickLister):

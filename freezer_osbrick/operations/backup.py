@@ -16,11 +16,13 @@ from freezer_osbrick import errors, interruption
 from freezer_osbrick.cloud import borrowing, staging, volumes
 from freezer_osbrick.cloud.ledger import Run
 from freezer_osbrick.cloud.volumes import VolumeRecord
-from freezer_osbrick.operations import contents, mirror, parallel
+from freezer_osbrick.operations import choice, contents, mirror, parallel
 from freezer_osbrick.operations.attach import attached
+from freezer_osbrick.operations.choice import Selection
 from freezer_osbrick.operations.contents import Contents
 from freezer_osbrick.operations.context import Context
 from freezer_osbrick.operations.families import Families
+from freezer_osbrick.operations.instants import Instants
 from freezer_osbrick.operations.levels import Levels
 from freezer_osbrick.operations.mirror import Side
 from freezer_osbrick.operations.planning import Plan, plan
@@ -41,6 +43,7 @@ LOG = log.getLogger(__name__)
 class BackupRequest:
     """What to back up, and as what.
 
+    :param volume_ids: these, or else what ``selection`` chooses.
     :param backup_name: Freezer's name for backups that belong together.
     :param hostname: Freezer's name of the host; with ``backup_name`` it names a series of backups.
     :param incremental: compare with the newest backup of the volume and store what is new.
@@ -64,6 +67,12 @@ class BackupRequest:
     always_level: int | None = None
     restart_always_level: float | None = None
     report_file: str | None = None
+    selection: Selection = Selection()
+
+    @property
+    def chosen(self) -> Selection:
+        """The selection with the volumes that are named."""
+        return dataclasses.replace(self.selection, volume_ids=self.volume_ids)
 
     @property
     def levels(self) -> Levels:
@@ -86,21 +95,32 @@ def backup(
     :raises errors.OsbrickError: nothing was started. What happens to single volumes is in the
         report.
     """
-    if not request.volume_ids:
-        raise errors.BadRequest("No volume is named: there is nothing to back up.")
+    request.chosen.check()
     context.set_up()  # no repository is made for somebody without credentials
+    chosen = choice.volumes_of(context.cloud, request.chosen)
     sides = mirror.open_sides(context, url, create=True)
     shared = {side.address: _Shared() for side in sides}
 
-    def one(volume: VolumeReport) -> None:
-        _VolumeBackup(context, sides, request, shared, volume, progress).run()
+    # A cold backup takes each volume as it is without its server.
+    with Instants(context, [] if request.cold else chosen.groups) as instants:
 
-    return parallel.each(
-        RunReport.of(request.volume_ids, request.report_file),
-        one,
-        parallel=context.conf.osbrick.parallel,
-        listener=progress,
-    )
+        def one(volume: VolumeReport) -> None:
+            _VolumeBackup(context, sides, request, shared, instants, volume, progress).run()
+
+        return parallel.each(
+            choice.begin(chosen, request.report_file),
+            one,
+            parallel=context.conf.osbrick.parallel,
+            listener=progress,
+        )
+
+
+def preview(context: Context, request: BackupRequest) -> RunReport:
+    """What a backup would be about: its report before anything is begun.
+
+    :raises errors.OsbrickError: as :func:`backup`.
+    """
+    return choice.begin(choice.volumes_of(context.cloud, request.chosen), path=None)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,6 +143,7 @@ class _VolumeBackup:
         sides: Sequence[Side],
         request: BackupRequest,
         shared: Mapping[str, _Shared],
+        instants: Instants,
         report: VolumeReport,
         listener: Listener | None,
     ) -> None:
@@ -131,6 +152,8 @@ class _VolumeBackup:
         self._request = request
         self._shared = shared
         self._report = report
+        self._instants = instants
+        self._group_snapshot_id: str | None = None
         self._progress = Progress(report.volume_id, listener)
 
     def run(self) -> None:
@@ -184,8 +207,7 @@ class _VolumeBackup:
         """A volume that holds what the user's one does, and that nobody writes to."""
         cloud = self._context.cloud
         if not self._request.cold:
-            self._frozen_at = int(time.time())
-            with staging.frozen_clone(cloud, run, record) as clone_id:
+            with self._frozen(run, record) as clone_id:
                 yield clone_id
             return
         with borrowing.borrowed(
@@ -203,6 +225,23 @@ class _VolumeBackup:
         LOG.warning("%s", note)
         self._report.notes.append(note)
 
+    @contextlib.contextmanager
+    def _frozen(self, run: Run, record: VolumeRecord) -> Iterator[str]:
+        """A clone of the volume as it was at one instant: its own, or its group's."""
+        cloud, instants = self._context.cloud, self._instants
+        note = instants.note(record.id)
+        self._report.notes += [note] if note else []
+        with instants.of(record) as instant:
+            if instant is None:
+                self._frozen_at = int(time.time())
+                with staging.frozen_clone(cloud, run, record) as clone_id:
+                    yield clone_id
+                return
+            self._frozen_at = instant.time
+            self._group_snapshot_id = instant.group_snapshot_id
+            with staging.clone_of(cloud, run, record, instant.snapshot) as clone_id:
+                yield clone_id
+
     def _store(self, opened: Contents, record: VolumeRecord, frozen_at: int) -> None:
         """Write the backup to one repository after the other, all under one id.
 
@@ -216,7 +255,7 @@ class _VolumeBackup:
             copy = _Copy(
                 self._context, repository, self._request, shared, opened, report, self._progress
             )
-            copy.store(backup_id, record, frozen_at)
+            copy.store(backup_id, record, frozen_at, self._group_snapshot_id)
 
         mirror.each(self._sides, self._report, one)
         self._report.backup_id = backup_id.hex()
@@ -257,8 +296,13 @@ class _Copy:
         self._contents = opened
         self._report = report
         self._progress = progress
+        self._instant: str | None = None
 
-    def store(self, backup_id: bytes, record: VolumeRecord, frozen_at: int) -> None:
+    def store(
+        self, backup_id: bytes, record: VolumeRecord, frozen_at: int, instant: str | None = None
+    ) -> None:
+        """:param instant: id of the group snapshot that the volume was in, if it was in one."""
+        self._instant = instant
         with Lease(self._repository, "backup") as lease:
             self._store_under(lease, backup_id, record, frozen_at)
 
@@ -358,6 +402,7 @@ class _Copy:
             "parent": plan.parent.id if plan.parent else None,
             "mode": "cold" if self._request.cold else "hot",
             "content": self._contents.kind,
+            "instant": self._instant,
             "agent": f"freezer-osbrick {_version()}",
             "volume": record.to_dict(),
         }

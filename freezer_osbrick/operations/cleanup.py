@@ -30,8 +30,9 @@ from freezer_osbrick.cloud import (
     tags,
 )
 from freezer_osbrick.cloud.clients import Cloud
+from freezer_osbrick.cloud.groups import KINDS
 from freezer_osbrick.cloud.ledger import DeadRun, Ledger
-from freezer_osbrick.cloud.resources import SNAPSHOT, VOLUME, Kind
+from freezer_osbrick.cloud.resources import VOLUME, Kind
 from freezer_osbrick.cloud.servers import ServerVolume
 from freezer_osbrick.cloud.tags import Tags
 from freezer_osbrick.device.host import Host
@@ -52,7 +53,7 @@ class CleanupItem:
 
     :ivar state: removed, would remove, returned, would return, kept or failed. What is returned is
         a volume of the user's.
-    :ivar kind: volume, snapshot, attachment or files.
+    :ivar kind: volume, snapshot, group snapshot, attachment or files.
     :ivar reason: why it was kept, or could not be removed; of a volume returned, how it is.
     """
 
@@ -149,9 +150,7 @@ class _Cleanup:
         self.items: list[CleanupItem] = []
 
     def all_runs(self) -> None:
-        tagged = [
-            resource for kind in (VOLUME, SNAPSHOT) for resource in kind.tagged(self.cloud, {})
-        ]
+        tagged = [resource for kind in KINDS.values() for resource in kind.tagged(self.cloud, {})]
         tagged += borrowing.lent(self.cloud, {})
         run_ids = {resource.metadata[tags.RUN] for resource in tagged}
         for run_id in sorted(run_ids | set(self.ledger.runs())):
@@ -173,7 +172,7 @@ class _Cleanup:
                 _OwnRun(self, dead).clean()
 
     def _keep_living(self, run_id: str) -> None:
-        for kind in (VOLUME, SNAPSHOT):
+        for kind in KINDS.values():
             for resource in kind.tagged(self.cloud, {tags.RUN: run_id}):
                 self.tell(
                     KEPT, kind.name, resource.id, run_id, self.ledger.host, "its run is alive"
@@ -218,8 +217,8 @@ class _Run:
         self.work.tell(state, kind, identifier, self.id, self.host, reason)
 
     def remove_tagged(self) -> None:
-        """Remove the run's volumes with their attachments, then its snapshots."""
-        for kind in (VOLUME, SNAPSHOT):
+        """Remove the run's volumes with their attachments, then its snapshots, of groups first."""
+        for kind in KINDS.values():
             for resource in kind.tagged(self.cloud, {tags.RUN: self.id}):
                 self.remove_resource(kind, resource)
 
@@ -413,7 +412,7 @@ class _OwnRun(_Run):
             return
         if self._is_hidden(resource.kind, resource.id, resource.project_id):
             return
-        kind = resources.KINDS[resource.kind]
+        kind = KINDS[resource.kind]
         try:
             present = kind.get(self.cloud, resource.id)
         except errors.ResourceMissing:

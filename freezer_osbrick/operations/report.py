@@ -14,6 +14,7 @@ from freezer_osbrick import errors
 SUCCESS = "success"
 ERROR = "error"
 PARTIAL = "partial"  # done, but for files or repositories that the report names
+EXCLUDED = "excluded"  # left out by a filter or by its state; no failure
 WAITING = "waiting"  # not done yet
 INTERRUPTED = "interrupted"  # the run was ended before it was done
 
@@ -41,8 +42,8 @@ class CopyReport:
 class VolumeReport:
     """One volume of a run. Fields that do not apply are None.
 
-    :param state: ``success``; ``waiting`` until it is done; ``partial``, ``error`` or
-        ``interrupted``, and then ``reason`` is one sentence.
+    :param state: ``success``; ``waiting`` until it is done; ``partial``, ``error``,
+        ``interrupted`` or ``excluded``, and then ``reason`` is one sentence.
     :param time_stamp: of the backup, in seconds since the epoch.
     :param bytes_read: from the volume (backup) or from the repository (restore).
     :param bytes_zero: of the volume, that are zeros.
@@ -109,8 +110,8 @@ class RunReport:
 
     @property
     def ok(self) -> bool:
-        """Whether every volume succeeded."""
-        return all(volume.state == SUCCESS for volume in self.volumes)
+        """Whether every volume succeeded that was not left out."""
+        return all(volume.state in (SUCCESS, EXCLUDED) for volume in self.volumes)
 
     def to_dict(self) -> dict[str, Any]:
         return {"ok": self.ok, "volumes": [volume.to_dict() for volume in self.volumes]}
@@ -151,7 +152,9 @@ def not_done(path: str) -> tuple[str, ...]:
         raise errors.BadRequest(f"The report {path} cannot be read: {error.strerror}.") from error
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise errors.BadRequest(f"{path} is no report of a run.") from error
-    found = tuple(volume_id for volume_id, state in states.items() if state != SUCCESS)
+    found = tuple(
+        volume_id for volume_id, state in states.items() if state not in (SUCCESS, EXCLUDED)
+    )
     if not found:
         raise errors.BadRequest(f"All volumes of the report {path} are done: nothing to try again.")
     return found

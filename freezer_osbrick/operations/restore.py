@@ -14,9 +14,17 @@ from freezer_osbrick.cloud import volumes
 from freezer_osbrick.cloud.ledger import Run
 from freezer_osbrick.cloud.volumes import VolumeRecord
 from freezer_osbrick.device.volume_device import Device
-from freezer_osbrick.operations import copies, file_restore, mirror, parallel, targets
+from freezer_osbrick.operations import (
+    choice,
+    copies,
+    file_restore,
+    mirror,
+    parallel,
+    targets,
+)
 from freezer_osbrick.operations.attach import attached
 from freezer_osbrick.operations.catalogue import matching
+from freezer_osbrick.operations.choice import Choice, Selection
 from freezer_osbrick.operations.contents import FILES, content_of
 from freezer_osbrick.operations.context import Context
 from freezer_osbrick.operations.copies import Copies
@@ -37,6 +45,7 @@ class RestoreRequest(TargetRequest):
     """Which backups to restore, into what, and what becomes of the volumes that were there.
 
     :param volume_ids: of each the newest fitting backup is restored.
+    :param selection: or else of each that it chooses among those in the repository.
     :param backup_id: this backup (or its first characters) instead.
     :param before: only backups made then (seconds since the epoch) or earlier.
     :param to_folder: restore files into this folder of this host and into no volume; those of
@@ -59,6 +68,12 @@ class RestoreRequest(TargetRequest):
     recreate_vol_on_error: bool = False
     remove_old_vol: bool = False
     report_file: str | None = None
+    selection: Selection = Selection()
+
+    @property
+    def chosen(self) -> Selection:
+        """The selection with the volumes that are named."""
+        return dataclasses.replace(self.selection, volume_ids=self.volume_ids)
 
 
 def restore(
@@ -82,20 +97,13 @@ def restore(
     if not request.to_folder:
         context.set_up()
     sides = mirror.open_sides(context, url)
-    chosen = _choose(sides, request)
+    wanted, chosen = _choose(context, sides, request)
 
     def one(volume: VolumeReport) -> None:
-        found = chosen.get(volume.volume_id)
-        if found is None:
-            where = " and ".join(side.address for side in sides)
-            verb = "hold" if len(sides) > 1 else "holds"
-            raise errors.BackupMissing(
-                f"{where} {verb} no such backup of volume {volume.volume_id}."
-            )
-        _VolumeRestore(context, found, request, volume, progress).run()
+        _VolumeRestore(context, chosen[volume.volume_id], request, volume, progress).run()
 
     return parallel.each(
-        RunReport.of(request.volume_ids or tuple(chosen), request.report_file),
+        choice.begin(wanted, request.report_file),
         one,
         parallel=context.conf.osbrick.parallel,
         listener=progress,
@@ -126,19 +134,41 @@ def _check(request: RestoreRequest) -> None:
         )
 
 
-def _choose(sides: Sequence[Side], request: RestoreRequest) -> dict[str, Copies]:
-    """The backup to restore of each volume."""
+def preview(context: Context, url: str | Sequence[str], request: RestoreRequest) -> RunReport:
+    """What a restore would be about: its report before anything is begun.
+
+    :raises errors.OsbrickError: as :func:`restore`.
+    """
+    wanted, chosen = _choose(context, mirror.open_sides(context, url), request)
+    report = choice.begin(wanted, path=None)
+    for volume in report.volumes:
+        found = chosen.get(volume.volume_id)
+        volume.backup_id = found.backup.id if found else None
+    return report
+
+
+def _choose(
+    context: Context, sides: Sequence[Side], request: RestoreRequest
+) -> tuple[Choice, dict[str, Copies]]:
+    """The volumes, and the backup to restore of each."""
     if request.backup_id:
         found = copies.find(sides, request.backup_id)
-        return {found.backup.volume_id: found}
-    if not request.volume_ids:
-        raise errors.BadRequest("Neither a volume nor a backup is named: nothing to restore.")
+        record = VolumeRecord.from_dict(found.backup.head["volume"])
+        return Choice([record]), {record.id: found}
     fits = matching(request.volume_ids, request.backup_name, request.hostname)
 
     def condition(backup: Backup) -> bool:
         return fits(backup) and (request.before is None or backup.time <= request.before)
 
-    return copies.newest(sides, condition)
+    newest = copies.newest(sides, condition)
+    where = " and ".join(side.address for side in sides)
+    chosen = choice.backups_of(
+        context,
+        (found.backup for found in newest.values()),
+        request.chosen,
+        lacking=f"{where} {'hold' if len(sides) > 1 else 'holds'} no such backup of volume",
+    )
+    return chosen, newest
 
 
 class _VolumeRestore:
@@ -188,7 +218,7 @@ class _VolumeRestore:
                 f"Backup {self._backup.id} holds blocks and not files: restore it to a volume, or "
                 "take single files out of it with 'freezer-osbrick files restore'."
             )
-        if len(self._request.volume_ids) > 1:
+        if self._request.selection or len(self._request.volume_ids) > 1:
             folder = os.path.join(folder, self._backup.volume_id)
 
         def fill(repository: Repository, manifest: Manifest) -> None:

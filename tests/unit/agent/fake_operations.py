@@ -42,7 +42,9 @@ def install() -> None:
     """Put the fakes where the agent looks for the operations."""
     context.Context.open = classmethod(_open)  # type: ignore[assignment, method-assign]
     backup.backup = _backup  # type: ignore[assignment]
+    backup.preview = _preview_backup  # type: ignore[assignment]
     restore.restore = _restore  # type: ignore[assignment]
+    restore.preview = _preview_restore  # type: ignore[assignment]
     catalogue.list_backups = _list_backups  # type: ignore[assignment]
     catalogue.remove_backups = _remove_backups  # type: ignore[assignment]
 
@@ -90,23 +92,60 @@ def _backup(
     for url in urls:
         settings = opts.repository_settings(context.conf, url)
         given.append({name: value for name, value in settings.items() if value != defaults[name]})
-    _note("backup", url=_alone(urls), settings=_alone(given), **dataclasses.asdict(request))
+    _note(
+        "backup",
+        url=_alone(urls),
+        settings=_alone(given),
+        parallel=_parallel(context),
+        **_facts(request),
+    )
     _misbehave()
-    progress(ProgressEvent(request.volume_ids[0], "snapshot"))
+    chosen = request.volume_ids or ("v1", "v2")
+    progress(ProgressEvent(chosen[0], "snapshot"))
     for done in (2**30, 2**30 + 1):
-        progress(ProgressEvent(request.volume_ids[0], "read", done, 2**31))
-    return RunReport([volume(volume_id, urls) for volume_id in request.volume_ids])
+        progress(ProgressEvent(chosen[0], "read", done, 2**31))
+    return RunReport([volume(volume_id, urls) for volume_id in chosen])
 
 
 def _restore(
     context: Any, urls: Sequence[str], request: restore.RestoreRequest, progress: Any = None
 ) -> RunReport:
-    _note("restore", url=_alone(urls), **dataclasses.asdict(request))
+    _note("restore", url=_alone(urls), parallel=_parallel(context), **_facts(request))
     _misbehave()
-    report = RunReport([volume(volume_id) for volume_id in request.volume_ids])
+    report = RunReport([volume(volume_id) for volume_id in request.volume_ids or ("v1", "v2")])
     for restored in report.volumes:
         restored.restored_volume_id = "new-volume"
     return report
+
+
+def _preview_backup(context: Any, request: backup.BackupRequest) -> RunReport:
+    """Volume v1 exists, v2 is left out."""
+    return RunReport(
+        [
+            VolumeReport("v1", volume_name="data", size_gib=1, state="waiting"),
+            VolumeReport("v2", state="excluded", reason="Its state is 'error'."),
+        ]
+    )
+
+
+def _preview_restore(context: Any, url: str, request: restore.RestoreRequest) -> RunReport:
+    """Nothing was backed up before 2020."""
+    if request.before is not None and request.before < BACKUP_TIME:
+        return RunReport([VolumeReport("v1", state="error", reason="There is no such backup.")])
+    return RunReport([VolumeReport("v1", backup_id=BACKUP_ID, state="waiting")])
+
+
+def _facts(request: Any) -> dict[str, Any]:
+    """The request; of its selection what is chosen."""
+    facts = dataclasses.asdict(request)
+    facts["selection"] = {key: value for key, value in facts["selection"].items() if value}
+    filters = facts["selection"].pop("filters")
+    facts["selection"].update({key: value for key, value in filters.items() if value})
+    return facts
+
+
+def _parallel(context: Any) -> int:
+    return int(context.conf.osbrick.parallel)
 
 
 def _list_backups(context: Any, url: str, **filters: Any) -> list[BackupSummary]:

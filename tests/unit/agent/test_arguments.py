@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import pathlib
 from typing import Any
 
@@ -18,6 +19,7 @@ BACKUP = {
     "backup_name": "nightly",
     "single_volume_id": "v1",
 }
+WITHOUT_VOLUME = {key: value for key, value in BACKUP.items() if key != "single_volume_id"}
 
 
 def flags(settings: dict[str, Any]) -> list[str]:
@@ -73,6 +75,8 @@ def test_settings_reach_a_backup_in_each_way(by: Any) -> None:
         "always_level": None,
         "restart_always_level": None,
         "report_file": None,
+        "selection": {},
+        "parallel": 10,
     }
 
 
@@ -115,6 +119,8 @@ def test_settings_reach_a_restore_in_each_way(by: Any) -> None:
         "recreate_vol_on_error": True,
         "remove_old_vol": True,
         "report_file": None,
+        "selection": {},
+        "parallel": 10,
     }
 
 
@@ -146,6 +152,106 @@ def test_volumes_are_not_removed_unasked(by: Any) -> None:
     run = by({**BACKUP, "action": "restore", "remove_old_vol": True})
     assert "--remove-old-vol needs --yes" in run.error
     assert run.calls == []
+
+
+CHOICES = {
+    "all of the project": ({"all_tenant_volumes": True}, {"all_tenant_volumes": True}),
+    "all of another project": (
+        {"all_tenant_volumes": True, "project_id": "p2"},
+        {"all_tenant_volumes": True, "project_id": "p2"},
+    ),
+    "all projects": ({"all_tenants": True}, {"all_tenants": True}),
+    "groups": (
+        {"consistency_groups": "g1,g2"},
+        {"consistency_groups": ["g1", "g2"]},
+    ),
+    "filters": (
+        {
+            "all_tenants": True,
+            "only_name": "db-*",
+            "only_metadata": "tier=gold,backup=yes",
+            "only_type": "fast",
+            "only_zone": "nova",
+            "only_size": "10-200",
+        },
+        {
+            "all_tenants": True,
+            "name": "db-*",
+            "metadata": {"tier": "gold", "backup": "yes"},
+            "volume_type": "fast",
+            "availability_zone": "nova",
+            "min_size": 10,
+            "max_size": 200,
+        },
+    ),
+}
+
+
+@pytest.mark.parametrize("action", ["backup", "restore"])
+@pytest.mark.parametrize("given", CHOICES)
+def test_choices_reach_the_operations_in_each_way(by: Any, given: str, action: str) -> None:
+    settings, expected = CHOICES[given]
+    run = by({**WITHOUT_VOLUME, "action": action, **settings, "parallel": 3})
+    assert run.status == 0, run.stderr
+    call = run.call(action)
+    assert (call["volume_ids"], call["selection"], call["parallel"]) == ([], expected, 3)
+
+
+CONTRADICTIONS = {
+    "two ways": (
+        {**BACKUP, "all_tenants": True},
+        "--single-volume-id and --all-tenants choose different volumes: give one.",
+    ),
+    "a project beside all": (
+        {**WITHOUT_VOLUME, "all_tenants": True, "project_id": "p2"},
+        "--project-id chooses the volumes of one project and does not go with --all-tenants.",
+    ),
+    "a name beside": (
+        {**WITHOUT_VOLUME, "all_tenants": True, "cinder_vol_name": "data"},
+        "Choose volumes otherwise or by --cinder-vol-name, not both.",
+    ),
+    "no size": (
+        {**WITHOUT_VOLUME, "all_tenants": True, "only_size": "big"},
+        "'big' is no size: give --only-size 10, 10-200, 10- or -200.",
+    ),
+    "no property": (
+        {**WITHOUT_VOLUME, "all_tenants": True, "only_metadata": "gold"},
+        "'gold' is no property: give --only-metadata KEY=VALUE.",
+    ),
+    "sizes the wrong way round": (
+        {**WITHOUT_VOLUME, "all_tenants": True, "only_size": "20-10"},
+        "No volume has at least 20 and at most 10 GiB.",
+    ),
+    "removal of several": (
+        {**BACKUP, "action": "admin", "single_volume_id": "v1,v2", "remove_older_than": 1},
+        "--action admin takes one volume, by --single-volume-id, or none.",
+    ),
+    "a report that is not there": (
+        {**WITHOUT_VOLUME, "retry_failed": "/nowhere.json"},
+        "The report /nowhere.json cannot be read: No such file or directory.",
+    ),
+    "a second try of others": (
+        {**BACKUP, "retry_failed": "/nowhere.json"},
+        "The report /nowhere.json cannot be read: No such file or directory.",
+    ),
+}
+
+
+@pytest.mark.parametrize("given", CONTRADICTIONS)
+def test_contradictions_are_one_sentence(agent: Agent, given: str) -> None:
+    settings, sentence = CONTRADICTIONS[given]
+    run = agent(job=settings)
+    assert run.error == sentence
+    assert run.calls == []
+
+
+def test_the_volumes_of_a_report_are_tried_again(by: Any, tmp_path: pathlib.Path) -> None:
+    report = tmp_path / "report.json"
+    volumes = [{"volume_id": "v1", "state": "success"}, {"volume_id": "v2", "state": "error"}]
+    report.write_text(json.dumps({"ok": False, "volumes": volumes}))
+    run = by({**WITHOUT_VOLUME, "retry_failed": str(report), "report_file": str(tmp_path / "new")})
+    call = run.call("backup")
+    assert (call["volume_ids"], call["report_file"]) == (["v2"], str(tmp_path / "new"))
 
 
 def test_levels_of_all_kinds(by: Any) -> None:
@@ -198,9 +304,10 @@ def test_a_list_of_one_volume_is_that_volume(agent: Agent, value: Any) -> None:
     assert agent(job={**BACKUP, "single_volume_id": value}).call("backup")["volume_ids"] == ["v1"]
 
 
-def test_a_list_of_two_volumes_is_an_error(agent: Agent) -> None:
-    run = agent(job={**BACKUP, "single_volume_id": ["v1", "v2"]})
-    assert run.error == "single_volume_id: one volume id is wanted, 2 are given."
+def test_a_list_of_volumes_in_each_form(agent: Agent) -> None:
+    for value in (["v1", "v2", "v1"], "v1, v2", '["v1", "v2"]'):
+        run = agent(job={**BACKUP, "single_volume_id": value})
+        assert run.call("backup")["volume_ids"] == ["v1", "v2"]
 
 
 def test_the_command_line_counts_more_than_the_file(agent: Agent) -> None:

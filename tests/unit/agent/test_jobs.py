@@ -270,21 +270,22 @@ def test_a_dry_backup_looks_at_the_volume_and_makes_no_record(
         env=VOLUMES,
     )
     assert run.status == 0, run.stderr
-    assert (run.calls, run.stdout) == ([], "")
+    assert ([call["verb"] for call in run.calls], run.stdout) == (["open"], "")
     assert "volume v1 (data, 1 GiB) would be backed up" in run.log
+    assert "volume v2 would be left out: Its state is 'error'." in run.log
     assert not container.exists()
 
 
 def test_a_dry_restore_names_the_backup(agent: Agent) -> None:
     run = agent("--metadata-out", "-", job={**BACKUP, "action": "restore", "dry_run": True})
-    assert [call["verb"] for call in run.calls] == ["open", "list"]
+    assert [call["verb"] for call in run.calls] == ["open"]
     assert f"backup {'b' * 32} of volume v1 would be restored" in run.log
     assert run.stdout == ""
 
 
 def test_a_dry_restore_of_nothing_fails(agent: Agent) -> None:
     job = {**BACKUP, "action": "restore", "dry_run": True, "restore_from_date": "2001-01-01"}
-    assert agent(job=job).error == "/backups holds no such backup of volume v1."
+    assert agent(job=job).error == "Volume v1 would be left out: There is no such backup."
 
 
 def test_a_dry_removal_is_passed_on(agent: Agent) -> None:

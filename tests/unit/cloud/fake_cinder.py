@@ -179,6 +179,65 @@ class Attachments:
         return list(self.all.values())  # a cloud may ignore the filter
 
 
+class GroupSnapshots:
+    """Snapshots of groups of one API, with the snapshots of their members."""
+
+    def __init__(self, cinder: FakeCinder) -> None:
+        self.cinder = cinder
+        self.all: dict[str, Resource] = {}
+        self.fault: Callable[[str], None] = lambda verb: None
+
+    def create(self, group_id: str, name: str, description: str) -> Resource:
+        self.cinder.log.append(("create", "group snapshot", group_id))
+        self.fault("create")
+        made = Resource(id=str(uuid.uuid4()), status="available", description=description)
+        self.all[made.id] = made
+        for volume in self.cinder.volumes.all.values():
+            if getattr(volume, "group_id", None) == group_id:
+                member = Resource(
+                    id=str(uuid.uuid4()),
+                    volume_id=volume.id,
+                    size=volume.size,
+                    status="available",
+                    metadata={},
+                    group_snapshot_id=made.id,
+                )
+                self.cinder.volume_snapshots.all[member.id] = member
+        return made
+
+    def get(self, identifier: str) -> Resource:
+        if identifier not in self.all:
+            raise exceptions.NotFound(404, f"group snapshot {identifier} could not be found.")
+        return self.all[identifier]
+
+    def list(self, detailed: bool = True, search_opts: Any = None) -> list[Resource]:
+        return list(self.all.values())
+
+    def delete(self, identifier: str) -> None:
+        self.cinder.log.append(("delete", "group snapshot", identifier))
+        self.fault("delete")
+        del self.all[identifier]
+        snapshots = self.cinder.volume_snapshots.all
+        for member in list(snapshots.values()):
+            if getattr(member, "group_snapshot_id", None) == identifier:
+                del snapshots[member.id]
+
+
+class Groups:
+    """Groups of one API: id and, for generic ones, type."""
+
+    def __init__(self) -> None:
+        self.all: dict[str, Resource] = {}
+        self.refused: set[str] = set()
+
+    def get(self, identifier: str) -> Resource:
+        if identifier in self.refused:
+            raise exceptions.BadRequest(400, "Migrated group can only be operated by CG APIs.")
+        if identifier not in self.all:
+            raise exceptions.NotFound(404, f"group {identifier} could not be found.")
+        return self.all[identifier]
+
+
 class FakeCinder:
     def __init__(self) -> None:
         self.log: list[tuple[str, str, str]] = []
@@ -187,6 +246,14 @@ class FakeCinder:
         self.volumes = Volumes(self, "volume")
         self.volume_snapshots = Manager(self, "snapshot")
         self.attachments = Attachments(self)
+        self.group_snapshots = GroupSnapshots(self)
+        self.cgsnapshots = GroupSnapshots(self)
+        self.groups = Groups()
+        self.consistencygroups = Groups()
+        self.group_specs: dict[str, str] | None = None
+        self.group_types = types.SimpleNamespace(
+            get=lambda type_id: Resource(id=type_id, group_specs=self.group_specs)
+        )
         self.messages = types.SimpleNamespace(list=lambda **keywords: self.said)
         self.volume_types = types.SimpleNamespace(list=lambda: [Resource(name="fast", id="t1")])
         self.availability_zones = types.SimpleNamespace(

@@ -50,6 +50,54 @@ def test_backup_takes_every_option(run, operations) -> None:
     assert levels == (6, 3, 7.5)
 
 
+def test_backup_takes_every_choice(run, operations) -> None:
+    operations.answers["backup"] = run_report(volume_report())
+    line = (
+        "backup --all-tenant-volumes --project-id p2 --only-name db-* --only-metadata tier=gold"
+        " --only-metadata a=b --only-type fast --only-zone nova --only-size 10- --parallel 3"
+        " --report-file /r --repository /b"
+    )
+    assert run(*line.split()).status == 0
+    _, request = operations.asked("backup").args
+    chosen = request.chosen
+    assert (chosen.volume_ids, chosen.all_tenant_volumes, chosen.project_id) == ((), True, "p2")
+    filters = chosen.filters
+    assert (filters.name, dict(filters.metadata)) == ("db-*", {"tier": "gold", "a": "b"})
+    assert (filters.volume_type, filters.availability_zone) == ("fast", "nova")
+    assert (filters.min_size, filters.max_size) == (10, None)
+    assert request.report_file == "/r"
+    assert operations.conf.osbrick.parallel == 3
+
+
+@pytest.mark.parametrize("verb", ["backup", "restore"])
+def test_groups_and_lists_between_commas(run, operations, verb) -> None:
+    operations.answers[verb] = run_report(volume_report())
+    assert run(verb, "--consistency-groups", "g1, g2", "--repository", "/b").status == 0
+    assert run(verb, f"{VOLUME},{OTHER_VOLUME}", VOLUME, "--repository", "/b").status == 0
+    groups, ids = (call.args[1].chosen for _, call in operations.calls)
+    assert groups.consistency_groups == ("g1", "g2")
+    assert ids.volume_ids == (VOLUME, OTHER_VOLUME)
+
+
+@pytest.mark.parametrize("verb", ["backup", "restore"])
+def test_the_failed_ones_are_tried_again(run, operations, verb, tmp_path) -> None:
+    operations.answers[verb] = run_report(
+        volume_report(), volume_report(volume_id=OTHER_VOLUME, state="error", reason="Full.")
+    )
+    printed = run(verb, VOLUME, OTHER_VOLUME, "--repository", "/b", "-f", "json")
+    (tmp_path / "report").write_text(printed.out)
+    run(verb, "--retry-failed", str(tmp_path / "report"), "--repository", "/b")
+    assert operations.calls[1][1].args[1].volume_ids == (OTHER_VOLUME,)
+
+
+def test_an_excluded_volume_is_no_failure(run, operations) -> None:
+    excluded = volume_report(volume_id=OTHER_VOLUME, state="excluded", reason="It has 5 GiB.")
+    operations.answers["backup"] = run_report(volume_report(), excluded)
+    outcome = run("backup", "--all-tenants", "--repository", "/b")
+    assert outcome.status == 0
+    assert "It has 5 GiB." in outcome.out
+
+
 def test_programs_get_the_whole_report(run, operations) -> None:
     report = volume_report()
     operations.answers["backup"] = run_report(report)
@@ -108,14 +156,19 @@ def test_the_repository_may_be_named_in_the_configuration(run, operations, tmp_p
 @pytest.mark.parametrize(
     "line, said",
     [
-        ("backup --repository /b", "Name at least one volume by its id."),
+        ("backup --repository /b", "No volume is chosen: give --single-volume-id, "),
+        (f"backup {VOLUME} --all-tenants --repository /b", "choose different volumes: give one"),
+        ("backup --all-tenants --project-id p --repository /b", "does not go with --all-tenants"),
+        ("backup --all-tenants --only-size x --repository /b", "'x' is no size"),
+        ("backup --all-tenants --only-metadata x --repository /b", "'x' is no property"),
+        ("backup --retry-failed /nowhere --repository /b", "/nowhere cannot be read"),
         (f"backup {VOLUME}", "Name a repository with --repository"),
         (f"backup {VOLUME} --repository /b -c colour", "There is no column 'colour'"),
         (
             f"backup {VOLUME} --repository /b --restart-always-level 3",
             "--restart-always-level needs --always-level",
         ),
-        ("restore --repository /b", "Name at least one volume by its id, or one --backup."),
+        ("restore --repository /b", "No volume is chosen: give --single-volume-id, "),
         (f"restore {VOLUME} --backup 0a --repository /b", "volumes or one --backup, not both"),
         (
             "restore --backup 0a --restore-from-date 2026-01-01 --repository /b",

@@ -10,11 +10,13 @@ a loop device over the file (which the kernel keeps read-only for mode ``ro``), 
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import functools
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from cinder import exception, interface
@@ -42,6 +44,9 @@ OPTIONS = [
 cfg.CONF.register_opts(OPTIONS, group=configuration.SHARED_CONF_GROUP)
 
 _loop_lock = threading.Lock()
+
+# The file in the pool whose lock holds up writers.
+HOLD = ".hold"
 
 
 def _may_fail(method: Callable[..., Any]) -> Callable[..., Any]:
@@ -128,6 +133,16 @@ class FileDriver(driver.VolumeDriver):  # type: ignore[misc]  # cinder has no ty
         with _loop_lock:
             for device in loop.of(path):
                 loop.detach(device)
+
+    @contextlib.contextmanager
+    def _writers_held(self) -> Iterator[None]:
+        """Hold up all writes, as an array does while it snapshots several volumes at one instant.
+
+        Files cannot do that by themselves: who plays a guest takes the shared lock for each write.
+        """
+        with open(os.path.join(self._pool, HOLD), "wb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
 
     def _remove(self, path: str) -> None:
         self._detach(path)
@@ -242,12 +257,13 @@ class FileDriver(driver.VolumeDriver):  # type: ignore[misc]  # cinder has no ty
     def create_group_snapshot(
         self, context: Any, group_snapshot: Any, snapshots: Any
     ) -> tuple[Any, Any]:
-        for snapshot in snapshots:
-            self._flush(self._volume(snapshot.volume))
         updates = []
-        for snapshot in snapshots:
-            reflink.copy(self._volume(snapshot.volume), self._snapshot(snapshot))
-            updates.append({"id": snapshot.id, "status": fields.SnapshotStatus.AVAILABLE})
+        with self._writers_held():
+            for snapshot in snapshots:
+                self._flush(self._volume(snapshot.volume))
+            for snapshot in snapshots:
+                reflink.copy(self._volume(snapshot.volume), self._snapshot(snapshot))
+                updates.append({"id": snapshot.id, "status": fields.SnapshotStatus.AVAILABLE})
         return {"status": fields.GroupSnapshotStatus.AVAILABLE}, updates
 
     @_may_fail
