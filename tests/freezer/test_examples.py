@@ -5,11 +5,14 @@ from __future__ import annotations
 
 import json
 import pathlib
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from devstack.embedded.embedded_cloud.client import EmbeddedCloud
 from tests.environments import CHECKOUT
+from tests.freezer import rig
 from tests.freezer.client import Person
 from tests.functional.backup_host import MIB, BackupHost, data_of, date_of
 
@@ -77,3 +80,64 @@ def test_an_example_is_complete(name: str) -> None:
         assert (action["engine_name"], action["mode"]) == ("osbrick", "cinder")
         assert {"action", "storage", "container", "backup_name"} <= set(action)
     assert f"``{name}``" in pathlib.Path(FOLDER / "README.rst").read_text()
+
+
+def test_a_whole_project(host: BackupHost, person: Person, volume_id: str) -> None:
+    second = host.bench.volume(1, name="second").id
+    assert run(host, person, "whole-project.json") == "success"
+    made = host.listed("--backup-name", "project")
+    assert {backup["volume_id"] for backup in made} >= {volume_id, second}
+    (record,) = person.records("project")
+    told = record["backup_metadata"]["osbrick"]["volumes"]
+    assert {volume["volume_id"] for volume in told} == {backup["volume_id"] for backup in made}
+    assert host.leftovers() == {}
+
+
+def test_a_group(host: BackupHost, person: Person, group: dict[str, Any]) -> None:
+    result = run(host, person, "group.json", consistency_groups=[group["id"]])
+    assert result == "success"
+    made = host.listed("--backup-name", "group")
+    assert {backup["volume_id"] for backup in made} == set(group["volumes"])
+
+
+@pytest.fixture
+def group(host: BackupHost) -> Iterator[dict[str, Any]]:
+    """A group of two volumes."""
+    cloud = host.bench.embedded
+    kinds = {
+        kind["name"]: kind["id"] for kind in cloud.cinder("GET", "/group_types")["group_types"]
+    }
+    types = {kind["name"]: kind["id"] for kind in cloud.cinder("GET", "/types")["volume_types"]}
+    body = {"group_type": kinds["consistent"], "volume_types": [types["file"]], "name": "shop"}
+    made = cloud.cinder("POST", "/groups", {"group": body})["group"]["id"]
+    cloud.wait(f"/groups/{made}", "available")
+    volumes = [
+        cloud.create_volume(1, volume_type="file", group_id=made)["id"] for _number in range(2)
+    ]
+    yield {"id": made, "volumes": volumes}
+    cloud.cinder("POST", f"/groups/{made}/action", {"delete": {"delete-volumes": True}})
+    cloud.wait(f"/groups/{made}", "deleted")
+
+
+def test_all_projects(
+    cloud: EmbeddedCloud, host: BackupHost, freezer_api: str, volume_id: str, tmp_path: pathlib.Path
+) -> None:
+    """A centralised scheduler with an administrator's trust."""
+    administrator = Person(cloud.env("admin"), freezer_api)
+    environment = {
+        **host.environment("admin"),
+        "OS_USERNAME": "freezer",
+        "OS_PASSWORD": cloud.state.settings["passwords"]["freezer"],
+        "OS_PROJECT_NAME": "service",
+    }
+    others = cloud.create_volume(1, project="other")["id"]
+    try:
+        with rig.scheduler(tmp_path, environment, centralized_scheduler="True"):
+            central = administrator.client_id(central=True)
+            result = run(host, administrator, "all-projects.json", client_id=central)
+        assert result == "success"
+        made = host.listed("--backup-name", "everything")
+        assert {backup["volume_id"] for backup in made} >= {volume_id, others}
+    finally:
+        cloud.delete_volume(others, project="other")
+    assert host.leftovers() == {}

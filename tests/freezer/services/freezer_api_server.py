@@ -34,6 +34,9 @@ project_name = service
 user_domain_id = default
 project_domain_id = default
 service_token_roles_required = False
+[centralized_scheduler]
+# Empty: a trust delegates all roles of its user, an administrator's too.
+trusts_delegated_roles =
 [oslo_policy]
 enforce_new_defaults = True
 """
