@@ -28,7 +28,11 @@ class Engine:
 
 def job_of(metadata_out: str | None, *volumes: VolumeReport) -> Any:
     conf = types.SimpleNamespace(
-        incremental=True, encrypt_pass_file="", metadata_out=metadata_out, time_stamp=1
+        incremental=True,
+        encrypt_pass_file="",
+        metadata_out=metadata_out,
+        time_stamp=1,
+        osbrick=types.SimpleNamespace(places=()),
     )
     return types.SimpleNamespace(engine=Engine(*volumes), conf=conf, backup_name="nightly")
 
