@@ -14,7 +14,8 @@ import pytest
 
 from devstack.embedded.embedded_cloud.client import EmbeddedCloud
 from freezer_osbrick.cloud import tags, volumes
-from freezer_osbrick.operations.cleanup import CleanupReport, cleanup
+from freezer_osbrick.operations.cleanup import cleanup
+from freezer_osbrick.operations.cleanup_report import CleanupReport
 from tests.functional.workbench import Workbench
 
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
-from freezer_osbrick.operations.cleanup import CleanupItem, CleanupReport
+from freezer_osbrick.operations.cleanup_report import CleanupItem, CleanupReport
 
 
 def report(*states: str) -> CleanupReport:

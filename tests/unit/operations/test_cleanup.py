@@ -15,7 +15,8 @@ from freezer_osbrick.cloud import attachments, resources, volumes
 from freezer_osbrick.cloud.ledger import Ledger, Run
 from freezer_osbrick.cloud.tags import EXPIRES, MARK
 from freezer_osbrick.cloud.volumes import VolumeRecord
-from freezer_osbrick.operations.cleanup import CleanupReport, cleanup, cleanup_own
+from freezer_osbrick.operations.cleanup import cleanup, cleanup_own
+from freezer_osbrick.operations.cleanup_report import CleanupReport
 from tests.unit.cloud.fake_cinder import FakeCloud, Resource
 from tests.unit.operations.fake_host import FakeHost
 

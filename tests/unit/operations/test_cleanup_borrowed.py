@@ -13,7 +13,8 @@ from keystoneauth1 import exceptions
 from freezer_osbrick.cloud import attachments, borrowing, servers, volumes
 from freezer_osbrick.cloud.ledger import Ledger, Run
 from freezer_osbrick.cloud.tags import BORROWED, EXPIRES, INCOMPLETE, Tags
-from freezer_osbrick.operations.cleanup import CleanupReport, cleanup
+from freezer_osbrick.operations.cleanup import cleanup
+from freezer_osbrick.operations.cleanup_report import CleanupReport
 from tests.unit.cloud.fake_cinder import FakeCloud
 from tests.unit.cloud.fake_nova import FakeNova
 from tests.unit.operations.fake_host import FakeHost
