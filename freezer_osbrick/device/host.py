@@ -41,6 +41,18 @@ class Host:
         self._properties: dict[str, Any] | None = None
         self._lock = threading.Lock()
 
+    def set_up(self) -> None:
+        """Import what connects volumes, in the main thread, before other threads do it.
+
+        os-brick brings eventlet, which runs the module ``threading`` a second time: that makes a
+        main thread of the one it happens in, and whoever joins that thread waits for ever.
+        """
+        self._set_up_brick()
+        from os_brick.initiator import connector  # noqa: F401
+
+        if self._root_helper is not None:
+            import brick_cinderclient_ext.client  # noqa: F401
+
     def connector_properties(self) -> dict[str, Any]:
         """What Cinder must know of this host to let it connect: name, address, initiator, NQN."""
         with self._lock:

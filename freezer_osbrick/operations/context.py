@@ -68,7 +68,8 @@ class Context:
         :raises errors.ConfigurationError: there are no credentials, or not enough.
         """
         self.cloud.cinder, self.cloud.project_id, self.cloud.is_admin  # noqa: B018
-        self.host, self.ledger, self.budget  # noqa: B018
+        self.ledger, self.budget  # noqa: B018
+        self.host.set_up()
 
     def open_store(self, url: str, *, create: bool = False) -> Store:
         """The store at a URL, or the one that the configuration has by that name."""

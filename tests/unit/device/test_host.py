@@ -36,6 +36,20 @@ from freezer_osbrick.device.host import Host
 conf = cfg.CONF; opts.register(conf); conf([], project="freezer", default_config_files=[])
 conf.set_override("state_path", sys.argv[1], "osbrick")
 """
+THREAD = """
+import os, threading
+host, done = Host(conf), threading.Event()
+host.set_up()
+before = set(sys.modules)
+def work():
+    host.connector_properties()
+    host._connector("local")
+    done.set()
+threading.Thread(target=work).start()
+done.wait()
+print(json.dumps([name for name in set(sys.modules) - before if "threading" in name]), flush=True)
+os._exit(0)
+"""
 REPORT = """
 found = Host(conf).connector_properties()
 print(json.dumps([found, cfg.CONF.os_brick.lock_path, cfg.CONF.oslo_concurrency.lock_path]))
@@ -60,6 +74,11 @@ def test_os_brick_is_set_up_beside_any_configuration(script: str, tmp_path: path
     assert properties["ip"]
     assert brick_locks == locks == str(tmp_path / "lock")
     assert (tmp_path / "lock").is_dir()
+
+
+def test_other_threads_import_no_second_threading(tmp_path: pathlib.Path) -> None:
+    """eventlet brings one, and whoever joins the thread that imports it waits for ever."""
+    assert in_a_new_process(PLAIN + THREAD, tmp_path) == []
 
 
 def test_lock_folder_shared_with_nova(tmp_path: pathlib.Path) -> None:
