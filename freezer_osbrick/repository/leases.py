@@ -151,7 +151,12 @@ class Lease:
             name = f"{self._prefix}{self._count:06d}"
             document = {"purpose": self._purpose, "avoids": self._avoids}
             self._store.put(name, [json.dumps(document).encode()])
-            modified = self._store.stat(name).modified
+            try:
+                modified = self._store.stat(name).modified
+            except errors.ObjectMissing:
+                self._slept = True  # since the put, so long that it was taken for dead
+                self._count += 1
+                return
             self._slept |= self._count > 0 and modified - self._last > TRUSTED_FOR
             self._began = self._began if self._count else modified
             self._count += 1

@@ -212,6 +212,24 @@ def test_a_renewal_after_a_long_sleep_hides_nothing(repo):
             lease.confirm()
 
 
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_who_slept_while_it_renewed_is_told(repo, monkeypatch, number):
+    """Between the put of a renewal and the look at its time the lease was taken for dead."""
+    stat, calls = repo.store.stat, []
+
+    def late(name):
+        if name.startswith(form.LEASES) and len(calls) <= number:
+            calls.append(name)
+            if len(calls) == number + 1:
+                repo.store.time += leases.EXPIRED_AFTER
+                collection.collect(repo)
+        return stat(name)
+
+    monkeypatch.setattr(repo.store, "stat", late)
+    with leases.Lease(repo, "backup") as lease, pytest.raises(errors.LeaseLost):
+        lease.confirm()
+
+
 def test_a_listing_that_lags_takes_no_lease_away(repo, monkeypatch):
     with leases.Lease(repo, "backup") as lease:
         monkeypatch.setattr(repo.store, "list", lambda prefix: iter(()))

@@ -209,8 +209,9 @@ class Agents(RuleBasedStateMachine):
         """Somebody removes a backup and collects garbage, undisturbed, while the others go on."""
         repo = repository.open_repository(self.store, secret=self.secret)
         ids = sorted(self._ids())
-        if ids:
-            catalogue.remove(repo, catalogue.find(repo, ids[choice % len(ids)]))
+        if ids:  # whether listings show it yet or not
+            backup_id = ids[choice % len(ids)]
+            catalogue.remove(repo, catalogue.Backup(backup_id, 0, 0, {}))
         for _ in range(2):
             collection.collect(repo)
             self.time_passes(hours)
