@@ -8,6 +8,7 @@ import dataclasses
 import fcntl
 import os
 import pathlib
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,6 +17,8 @@ import pytest
 from tests.functional.backup_host import MIB, BackupHost, data_of
 from tests.functional.test_agent_backup import Background
 
+# Seconds between two writes: locks are not fair, and the storage has to get a turn.
+_PAUSE = 0.005
 COUNT = 6
 GROUP = 3
 
@@ -105,6 +108,7 @@ class Counter(Background):
                     os.fsync(descriptor)
                 finally:
                     os.close(descriptor)
+            time.sleep(_PAUSE)
 
 
 def counters(host: BackupHost, volume_ids: list[str]) -> list[int]:
