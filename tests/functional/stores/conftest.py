@@ -7,6 +7,7 @@ import dataclasses
 import itertools
 import os
 import pathlib
+import tempfile
 from collections.abc import Iterator
 from typing import Any
 
@@ -113,8 +114,13 @@ class SshServer(openssh.SshServer):
 
 
 @pytest.fixture(scope="session")
-def ssh_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SshServer]:
-    with openssh.running(tmp_path_factory.mktemp("openssh")) as server:
+def ssh_server() -> Iterator[SshServer]:
+    # Not below pytest's folder, which is closed to the server's user: several sessions of pytest
+    # share it, and would close it to each other's servers.
+    with (
+        tempfile.TemporaryDirectory(prefix="freezer-osbrick-openssh-") as folder,
+        openssh.running(pathlib.Path(folder)) as server,
+    ):
         yield SshServer(server.folder, server.port, server.user)
 
 

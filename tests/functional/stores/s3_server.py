@@ -9,12 +9,14 @@ input.
 import json
 import os
 import sys
+import threading
 
 os.environ["INITIAL_NO_AUTH_ACTION_COUNT"] = "inf"  # until the identities are made
 
 import boto3  # noqa: E402
 import requests  # noqa: E402
-from moto.server import ThreadedMotoServer  # noqa: E402
+from moto.server import DomainDispatcherApplication, create_backend_app  # noqa: E402
+from werkzeug.serving import make_server  # noqa: E402
 
 ALL = {"Effect": "Allow", "Action": ["*"], "Resource": ["*"]}
 EVERYTHING = {"Version": "2012-10-17", "Statement": [ALL]}
@@ -28,10 +30,11 @@ def new_identity(iam, name, policy):
 
 
 def main():
-    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-    server.start()
-    _, port = server.get_host_and_port()
-    url = f"http://127.0.0.1:{port}"
+    application = DomainDispatcherApplication(create_backend_app)
+    # One request after the other: moto fails where several replace one object at once.
+    server = make_server("127.0.0.1", 0, application, threaded=False)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    url = f"http://127.0.0.1:{server.server_port}"
     nobody = {"aws_access_key_id": "nobody", "aws_secret_access_key": "nothing"}
     iam = boto3.client("iam", endpoint_url=url, region_name="us-east-1", **nobody)
     identities = {
