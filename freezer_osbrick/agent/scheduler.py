@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import functools
 import json
+import weakref
 from collections.abc import Iterator, Mapping
 from typing import Any, TextIO
 
@@ -74,14 +75,23 @@ def patch(module: Any) -> None:
     def process_agent_output(self: Any, output_string: str) -> None:
         stock_output(self, _with_dead_records(self, output_string))
 
+    # Of each job the agent that was told to end.
+    ended: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
+
     @functools.wraps(stock_abort)
     def abort(job: Any, doc: Any) -> Any:
         """Freezer looks for the agent by the name of its process, and in a way that never finds
-        it."""
+        it.
+
+        It comes here at each poll until the agent has ended, which takes down what it has set up
+        and may be told so once: at the third time it would leave that.
+        """
         event = stock_abort(job, doc)
         actions = job.job_doc.get("job_actions") or []
         if any(_is_ours(entry.get("freezer_action") or {}) for entry in actions):
-            job.terminate()
+            if ended.get(job) is not job.process:
+                ended[job] = job.process
+                job.terminate()
         return event
 
     module.RunningState.abort = staticmethod(abort)

@@ -46,6 +46,23 @@ print(job.check_capabilities())
 assert json.dumps(job.job_doc) == before
 """
 
+ABORT = """
+import freezer_osbrick.agent.boot
+import sys, types
+from freezer.scheduler import scheduler_job
+job = object.__new__(scheduler_job.Job)
+actions = [{"freezer_action": {"engine_name": sys.argv[1]}}]
+job.job_doc = {"job_id": "1", "job_schedule": {}, "job_actions": actions}
+job.scheduler = types.SimpleNamespace(update_job_metadata=lambda *args: None)
+told = []
+for agent in ("first", "first", "first", "second", "second"):
+    if not told or told[-1] != agent:
+        process = types.SimpleNamespace(terminate=lambda agent=agent: told.append(agent))
+    job.process = process
+    scheduler_job.RunningState.abort(job, {})
+print(",".join(told))
+"""
+
 
 def python(script: str, *argv: str, given: str = "", tmp_path: Any) -> str:
     done = subprocess.run(
@@ -158,3 +175,9 @@ def test_an_api_that_does_not_answer_loses_no_record(tmp_path: Any) -> None:
 def test_answers_without_removals_are_left_alone(tmp_path: Any) -> None:
     told = {"action": "backup", "osbrick": {"volumes": [{"backup_id": "a"}]}}
     assert answered(told, [record("stays", "a")], tmp_path) == [{**told, "job_id": "j"}]
+
+
+@pytest.mark.parametrize(("engine", "told"), [("osbrick", "first,second"), ("tar", "")])
+def test_an_agent_is_told_once_to_end(engine: str, told: str, tmp_path: Any) -> None:
+    """Freezer aborts at each poll; an agent that is told three times leaves what it has set up."""
+    assert python(ABORT, engine, tmp_path=tmp_path).strip() == told
