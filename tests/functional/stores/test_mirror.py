@@ -217,7 +217,7 @@ def test_each_storage_has_every_backup(mirror: Mirror, volume_id: str) -> None:
     told = mirror.agent("info", volume_id).stdout
     assert told.count(ids[1]) == 3 and told.count(ids[0]) == 0
     for name in ("near", "swift", "sftp"):
-        assert f" storage:{name} " in told
+        assert f'"storage:{name}"' in told
 
 
 def test_one_that_is_down(mirror: Mirror, volume_id: str) -> None:
