@@ -156,7 +156,8 @@ class DeviceError(OsbrickError):
 
 
 class IdentityError(DeviceError):
-    """The device is not proved to be the volume: no byte was read or written."""
+    """The device is not proved to be the volume, or has become another one: what was read from it
+    is not used."""
 
 
 class NoFileSystem(DeviceError):

@@ -17,7 +17,7 @@ A line is a JSON object with ``time``, ``step`` and what belongs to the step:
 ``attaching``          ``volume_id``, ``project_id``
 ``attached``           ``volume_id``, ``attachment_id``, ``project_id``
 ``unattached``         ``volume_id``: Cinder refused the attachment
-``connecting``         ``attachment_id``, ``connection_info``
+``connecting``         ``attachment_id``, ``connection_info``, ``multipath``
 ``connected``          ``attachment_id``, ``device_info``
 ``disconnected``       ``attachment_id``
 ``detached``           ``attachment_id``
@@ -38,6 +38,7 @@ class Attachment:
     """An attachment that was made and is not known to be gone.
 
     :ivar connection_info: present from before the host connects until it has let go.
+    :ivar multipath: whether it connects over several paths; None where that is not known.
     """
 
     id: str
@@ -45,6 +46,7 @@ class Attachment:
     project_id: str
     connection_info: dict[str, Any] | None = None
     device_info: dict[str, Any] | None = None
+    multipath: bool | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,7 +138,9 @@ class Outstanding:
         self.attaching.pop(entry["volume_id"], None)
 
     def _on_connecting(self, entry: dict[str, Any]) -> None:
-        self.attachments[entry["attachment_id"]].connection_info = entry["connection_info"]
+        attachment = self.attachments[entry["attachment_id"]]
+        attachment.connection_info = entry["connection_info"]
+        attachment.multipath = entry.get("multipath")
 
     def _on_connected(self, entry: dict[str, Any]) -> None:
         self.attachments[entry["attachment_id"]].device_info = entry["device_info"]

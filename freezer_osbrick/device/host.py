@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import shutil
 import socket
@@ -18,6 +19,7 @@ from oslo_log import log as logging
 from oslo_utils import strutils
 
 from freezer_osbrick import errors, opts
+from freezer_osbrick.device import locks, places, release, traces
 
 LOG = logging.getLogger(__name__)
 
@@ -26,6 +28,9 @@ _is_set_up = False
 
 # A share stays mounted after os-brick has "disconnected" a volume on it.
 _SHARES = {"nfs", "glusterfs", "quobyte", "scality", "vzstorage", "smbfs"}
+
+# A device of this host that was there before, and stays.
+_LOCAL = {"local", "gpfs"}
 
 
 class Host:
@@ -60,10 +65,16 @@ class Host:
                 self._properties = self._find_properties()
             return dict(self._properties)
 
+    @property
+    def multipath(self) -> bool:
+        """Whether volumes are connected over several paths."""
+        return bool(self._conf.device.use_multipath)
+
     def connect(
         self, connection_info: Mapping[str, Any], *, writable: bool = True
     ) -> dict[str, Any]:
-        """Connect a volume; returns os-brick's device info, whose ``path`` is a path or a handle.
+        """Connect a volume; returns os-brick's device info, whose ``path`` is a path or a handle,
+        with the ``traces`` of the volume on this host.
 
         :param connection_info: of Cinder's attachment.
         :raises errors.DeviceError: it cannot be connected.
@@ -72,37 +83,62 @@ class Host:
         protocol = _protocol(connection_info)
         if protocol == "rbd":
             return self._rbd().connect_volume(connection_info, writable=writable)
-        return self._brick(
-            "connected", lambda: self._connector(protocol).connect_volume(dict(connection_info))
+        properties = _for_brick(connection_info)
+        # Cinder before 2023.2 does not hand back what it was told.
+        properties.setdefault("enforce_multipath", self._conf.device.enforce_multipath)
+        device_info = self._brick(
+            "connected",
+            lambda: self._connector(protocol, self.multipath).connect_volume(properties),
         )
+        path = _path_of(device_info)
+        if path and protocol not in _LOCAL:
+            device_info["traces"] = traces.of(path)
+        return dict(device_info)
 
     def disconnect(
         self,
         connection_info: Mapping[str, Any],
         device_info: Mapping[str, Any] | None,
         *,
+        multipath: bool | None = None,
         force: bool = False,
-        ignore_errors: bool = False,
     ) -> None:
-        """Let go of a volume, also of one that a process connected which is dead by now.
+        """Let go of a volume, also of one that a process connected which is dead by now; and prove
+        that nothing of it is left on this host.
 
         :param device_info: what ``connect`` returned or ``describe`` kept of it.
-        :param force: even if what was written cannot be flushed.
+        :param multipath: whether it was connected so; None: as it is configured now.
+        :param force: even if what was written cannot be flushed. What fails on the way is nothing
+            to complain of as long as nothing is left.
         :raises errors.DeviceError: the host still holds the volume.
         """
         protocol = _protocol(connection_info)
         if protocol == "rbd":
             self._brick("disconnected", lambda: self._rbd().disconnect_volume(device_info or {}))
             return
-        self._brick(
-            "disconnected",
-            lambda: self._connector(protocol).disconnect_volume(
-                dict(connection_info),
-                dict(device_info) if device_info else None,
-                force=force,
-                ignore_errors=ignore_errors,
-            ),
-        )
+        connector = self._connector(protocol, self.multipath if multipath is None else multipath)
+        place = places.told(connection_info)
+        known = dict(device_info or {})
+        left = known.pop("traces", None) or {}
+
+        def disconnect() -> None:
+            nonlocal known
+            if isinstance(place, places.NVMe) and not known:
+                known = release.namespace(connector, place)
+            connector.disconnect_volume(
+                _for_brick(connection_info), known or None, force=force, ignore_errors=force
+            )
+
+        try:
+            self._brick("disconnected", disconnect)
+        except errors.DeviceError as error:
+            if not force or protocol in _LOCAL:
+                raise
+            LOG.warning("%s", error)
+        if protocol not in _LOCAL:
+            self._brick(
+                "disconnected", lambda: release.prove_gone(connector, place, left, force=force)
+            )
 
     @staticmethod
     def describe(device_info: Mapping[str, Any]) -> dict[str, Any]:
@@ -121,7 +157,7 @@ class Host:
 
         return RBDConnector(self._conf.device.ceph_keyring)
 
-    def _connector(self, protocol: str) -> Any:
+    def _connector(self, protocol: str, multipath: bool) -> Any:
         if protocol in _SHARES:
             raise errors.DeviceError(f"Volumes on {protocol} shares cannot be attached.")
         self._set_up_brick()
@@ -130,7 +166,7 @@ class Host:
         return InitiatorConnector.factory(
             protocol,
             self._root_helper or None,
-            use_multipath=self._conf.device.use_multipath,
+            use_multipath=multipath,
             device_scan_attempts=self._conf.device.scan_attempts,
         )
 
@@ -203,6 +239,7 @@ class Host:
                 lock_path = self._conf.device.lock_path
                 conf.set_override("lock_path", lock_path, "os_brick")
             os.makedirs(lock_path, exist_ok=True)
+            locks.warn_of_others(lock_path)
             contexts = (privileged.default, privileged.brick_privsep_hide_output)
             if os.geteuid() == 0:
                 for context in contexts:
@@ -221,6 +258,24 @@ def _protocol(connection_info: Mapping[str, Any]) -> str:
     if not protocol:
         raise errors.DeviceError("Cinder did not say how the volume is to be connected.")
     return str(protocol).lower()
+
+
+def _for_brick(connection_info: Mapping[str, Any]) -> dict[str, Any]:
+    """The connection as os-brick is told of it; it changes what it is given.
+
+    What is encrypted is copied as it is. Told that a volume is, os-brick would make a link to its
+    device for those who are about to decrypt it.
+    """
+    properties = copy.deepcopy(dict(connection_info))
+    properties.pop("encrypted", None)
+    return properties
+
+
+def _path_of(device_info: Mapping[str, Any]) -> str | None:
+    path = device_info.get("path")
+    if isinstance(path, bytes):
+        path = path.decode()
+    return path if isinstance(path, str) else None
 
 
 def _privsep_helper() -> str:

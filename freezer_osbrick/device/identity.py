@@ -1,13 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The proof that a device is the volume, made before the first byte is read or written.
+"""The proof that a device is the volume: before the first byte is read or written, now and then on
+the way, after every error, and when all is done.
 
-What is proved: the kind (a block device or a plain file), the size, that the kernel lets us write
-where we mean to, and, where Cinder or os-brick told an identity of the volume, that the device
-carries it.
+What is proved at first: the kind (a block device or a plain file), the size, that the disk is where
+Cinder says the volume is, that it has the name that Cinder or os-brick told, and that the kernel
+has not mistaken it for an earlier one. Later: that it is the same that it was.
+
+Disks are asked themselves wherever they answer: another volume may turn up under the same LUN, and
+the kernel keeps showing what it knew (CVE-2023-2088).
 """
 
 from __future__ import annotations
 
+import dataclasses
+import errno
+import logging
 import os
 import re
 import stat
@@ -15,6 +22,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from freezer_osbrick import errors
+from freezer_osbrick.device import disks, inquiry, places
+from freezer_osbrick.device.inquiry import Answer
+
+LOG = logging.getLogger(__name__)
 
 GIB = 1 << 30
 
@@ -58,59 +69,186 @@ def prove_raw(connection_info: Mapping[str, Any]) -> None:
         )
 
 
-def prove_name(
-    descriptor: int,
+@dataclasses.dataclass(frozen=True)
+class Disk:
+    """One disk, or one path to it.
+
+    :ivar folder: in sysfs.
+    :ivar names: as :class:`inquiry.Answer` has them; empty where it has none.
+    :ivar size: in bytes, as the disk says; None where it does not.
+    """
+
+    folder: str
+    names: frozenset[str]
+    size: int | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Identity:
+    """Who a block device is.
+
+    :ivar size: in bytes, as the kernel has it.
+    :ivar mapped: what a virtual device is made of, by the name of that; empty where it is none.
+    :ivar disks: those that answered.
+    :ivar silent: folders of those that did not.
+    :ivar replicated: the disks hold the same each and are one each, and not paths to one.
+    """
+
+    size: int
+    mapped: str
+    disks: tuple[Disk, ...]
+    silent: tuple[str, ...] = ()
+    replicated: bool = False
+
+
+def of(descriptor: int, *, sysfs: str = disks.SYSFS) -> Identity:
+    """Ask an opened block device, and each path where it has several, who it is."""
+    folder = disks.folder_of(descriptor, sysfs)
+    size = os.lseek(descriptor, 0, os.SEEK_END)
+    mapped = disks.attribute(folder, "dm/uuid") or disks.attribute(folder, "loop/backing_file")
+    found, silent = [], []
+    for each in disks.below(folder):
+        try:
+            found.append(_ask(each, descriptor if each == folder else None))
+        except OSError as error:
+            LOG.debug("%s does not answer: %s", disks.node_of(each), error)
+            silent.append(each)
+    replicated = disks.kind(folder) == "raid"
+    return Identity(size, mapped, tuple(found), tuple(silent), replicated)
+
+
+def prove_told(
+    what: str,
+    found: Identity,
     connection_info: Mapping[str, Any],
     device_info: Mapping[str, Any],
     *,
-    sysfs: str = "/sys",
+    sysfs: str = disks.SYSFS,
 ) -> None:
-    """A block device carries the identity that the cloud and os-brick told, where they told one.
+    """A block device is what the cloud and os-brick told, as far as they told something.
 
-    NVMe: ``vol_uuid``, ``volume_nguid`` of Cinder against the namespace. SCSI: ``scsi_wwn`` of
-    os-brick against the disk, for each path of a multipath device.
-
-    :raises errors.IdentityError: it carries another one.
+    :raises errors.IdentityError: it is another one.
+    :raises errors.DeviceError: it does not answer.
     """
-    device = os.fstat(descriptor).st_rdev
-    for folder in _disks(sysfs, os.major(device), os.minor(device)):
-        for key, attribute in (("vol_uuid", "uuid"), ("volume_nguid", "nguid")):
-            _compare(folder, attribute, connection_info.get(key))
-        _compare(folder, os.path.join("device", "wwid"), _naa(device_info.get("scsi_wwn")))
+    prove_answers(what, found)
+    for disk in found.disks:
+        _prove_fresh(disk)
+        if disk.size not in (None, found.size) and not found.replicated:
+            raise errors.IdentityError(
+                f"The kernel has {found.size} bytes for {what}, the disk says {disk.size}: another "
+                "volume has taken the place of an earlier one."
+            )
+    _prove_one(what, found)
+    _prove_place(what, found, places.told(connection_info, sysfs))
+    _prove_wwn(what, found, device_info.get("scsi_wwn"))
 
 
-def _disks(sysfs: str, major: int, minor: int) -> list[str]:
-    """Folders of the disks below a block device: itself, or what a multipath device stands on."""
-    folder = os.path.realpath(os.path.join(sysfs, "dev", "block", f"{major}:{minor}"))
-    below = os.path.join(folder, "slaves")
-    try:
-        paths = sorted(os.listdir(below))
-    except OSError:
-        paths = []
-    return [os.path.realpath(os.path.join(below, path)) for path in paths] or [folder]
+def prove_same(what: str, before: Identity, now: Identity) -> None:
+    """A block device is who it was. Paths may come and go.
 
-
-def _naa(scsi_wwn: Any) -> str | None:
-    """The identity of page 0x83 as the kernel writes it, if it is a network address (type 3)."""
-    if not isinstance(scsi_wwn, str) or not re.fullmatch(r"3[0-9a-f]{16}([0-9a-f]{16})?", scsi_wwn):
-        return None
-    return "naa." + scsi_wwn[1:]
-
-
-def _compare(folder: str, attribute: str, expected: Any) -> None:
-    if not expected:
-        return
-    try:
-        with open(os.path.join(folder, attribute), encoding="ascii", errors="replace") as file:
-            actual = file.read().strip()
-    except OSError:
-        return  # this kind of disk has no such attribute
-
-    def bare(identity: str) -> str:
-        return identity.replace("-", "").lower()
-
-    if bare(actual) != bare(str(expected)):
+    :raises errors.IdentityError: it is another one.
+    :raises errors.DeviceError: it does not answer.
+    """
+    prove_answers(what, now)
+    if (before.size, before.mapped) != (now.size, now.mapped):
         raise errors.IdentityError(
-            f"The device {os.path.basename(folder)} is {actual} and not {expected}: "
-            "this is not the volume."
+            f"{what} was {before.mapped or 'a disk'} of {before.size} bytes and is "
+            f"{now.mapped or 'a disk'} of {now.size} bytes now: it is not the volume any more."
         )
+    known = {(disk.names, disk.size) for disk in before.disks}
+    for disk in now.disks:
+        if (disk.names, disk.size) not in known:
+            raise errors.IdentityError(
+                f"{disks.node_of(disk.folder)} was {_told(before.disks[0])} and is {_told(disk)} "
+                "now: it is not the volume any more."
+            )
+
+
+def prove_answers(what: str, found: Identity) -> None:
+    """:raises errors.DeviceError: none of the disks has answered."""
+    if not found.disks:
+        silent = ", ".join(disks.node_of(folder) for folder in found.silent) or "it has no path"
+        raise errors.DeviceError(
+            f"{what} does not answer ({silent}): whether it is the volume cannot be proved."
+        )
+
+
+def _ask(folder: str, descriptor: int | None) -> Disk:
+    """:param descriptor: of the disk, where it is open."""
+    if descriptor is None:
+        opened = os.open(disks.node_of(folder), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            return _ask(folder, opened)
+        finally:
+            os.close(opened)
+    kind = disks.kind(folder)
+    if kind == "scsi":
+        if disks.attribute(folder, "device/state") not in ("running", ""):
+            raise OSError(errno.EIO, "the kernel waits for its path")
+        answer = inquiry.scsi(descriptor)
+    elif kind == "nvme":
+        answer = _nvme(folder, descriptor)
+    else:
+        serial = disks.attribute(folder, "serial")
+        answer = Answer(frozenset({f"serial.{serial}"} if serial else ()))
+    return Disk(folder, answer.names, answer.size)
+
+
+def _nvme(folder: str, descriptor: int) -> Answer:
+    try:
+        return inquiry.nvme(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EPERM):
+            raise
+    # The kernel removes a namespace whose names have changed, when the target tells of changes.
+    kinds = (("uuid", "uuid"), ("nguid", "nguid"), ("eui", "eui"))
+    found = ((kind, disks.attribute(folder, name)) for kind, name in kinds)
+    return Answer(frozenset(f"{kind}.{name}" for kind, name in found if name.strip("0-")))
+
+
+def _prove_fresh(disk: Disk) -> None:
+    """The kernel knows the disk by the names that it has."""
+    cached = inquiry.designators(disks.content(disk.folder, "device/vpd_pg83"))
+    if cached and not cached <= disk.names:
+        raise errors.IdentityError(
+            f"The kernel knows {disks.node_of(disk.folder)} as {', '.join(sorted(cached))}, and "
+            f"the disk says that it is {_told(disk)}: another volume has taken the place of an "
+            "earlier one."
+        )
+
+
+def _prove_one(what: str, found: Identity) -> None:
+    """All paths lead to one disk."""
+    names = {disk.names for disk in found.disks}
+    if len(names) > 1 and not found.replicated:
+        told = "; ".join(f"{disks.node_of(d.folder)} is {_told(d)}" for d in found.disks)
+        raise errors.IdentityError(f"The paths of {what} lead to different disks: {told}.")
+
+
+def _prove_place(what: str, found: Identity, place: places.Place | None) -> None:
+    """One of the paths at least is where Cinder says. Others may have been found by discovery, and
+    lead to the same disk."""
+    if place is None or any(place.holds(disk.folder) for disk in found.disks):
+        return
+    told = ", ".join(
+        f"{disks.node_of(disk.folder)} is {place.where(disk.folder)}" for disk in found.disks
+    )
+    raise errors.IdentityError(f"{what} is not where Cinder says the volume is: {told}.")
+
+
+def _prove_wwn(what: str, found: Identity, scsi_wwn: Any) -> None:
+    """The name of page 0x83, as udev writes it, if it is a worldwide one (types 2 and 3)."""
+    if not isinstance(scsi_wwn, str) or not re.fullmatch(r"[23][0-9a-f]{16,32}", scsi_wwn):
+        return
+    name = {"2": "eui.", "3": "naa."}[scsi_wwn[0]] + scsi_wwn[1:]
+    for disk in found.disks:
+        if disk.names and name not in disk.names:
+            raise errors.IdentityError(
+                f"{disks.node_of(disk.folder)} is {_told(disk)} and not {name}: {what} is not the "
+                "volume."
+            )
+
+
+def _told(disk: Disk) -> str:
+    names = ", ".join(sorted(disk.names)) or "a disk without a name"
+    return f"{names} of {disk.size} bytes" if disk.size is not None else names

@@ -9,11 +9,12 @@ import fcntl
 import logging
 import os
 import struct
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from freezer_osbrick import errors
-from freezer_osbrick.device import identity
+from freezer_osbrick.device import disks, identity
 from freezer_osbrick.device.hints import Extents
 from freezer_osbrick.device.volume_device import Device
 
@@ -30,6 +31,10 @@ _FALLOC_FL_ZERO_RANGE = 0x10
 _SECTOR = 512
 # Errors that say "this device or file system cannot", and not "it went wrong".
 _CANNOT = {errno.EOPNOTSUPP, errno.ENOSYS, errno.ENOTTY, errno.EINVAL, errno.EACCES, errno.EPERM}
+# Errors that may be of the way to the storage and not of what lies there, and pauses in seconds
+# before the same is tried again.
+_MAY_PASS = {errno.EIO, errno.EREMOTEIO, errno.ENOLINK, errno.ETIMEDOUT, errno.EAGAIN}
+_PAUSES = (1.0, 5.0)
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_longlong, ctypes.c_longlong]
@@ -55,8 +60,10 @@ class PathDevice(Device):
         self._descriptor = _open(path, writable)
         try:
             self._is_block = identity.prove_kind(path, self._descriptor)
+            self._identity: identity.Identity | None = None
             if self._is_block:
-                identity.prove_name(self._descriptor, connection_info, device_info)
+                self._identity = identity.of(self._descriptor)
+                identity.prove_told(path, self._identity, connection_info, device_info)
                 if writable and _is_read_only(self._descriptor):
                     raise errors.IdentityError(
                         f"{path} is read-only, but the volume is to be written."
@@ -64,7 +71,7 @@ class PathDevice(Device):
                 _forget_cache(self._descriptor)
             else:
                 identity.prove_raw(connection_info)
-            actual = os.lseek(self._descriptor, 0, os.SEEK_END)
+            actual = self._length()
             identity.prove_size(path, actual, size)
         except BaseException:
             os.close(self._descriptor)
@@ -75,32 +82,63 @@ class PathDevice(Device):
         if self._is_block or writable:
             self._direct = _open_direct(self._descriptor, writable)
 
+    def _prove(self) -> None:
+        if self._identity is not None:
+            identity.prove_same(self.name, self._identity, identity.of(self._descriptor))
+        elif self._length() < self.size:
+            raise errors.IdentityError(
+                f"{self.name} has {self._length()} bytes now, it had {self.size}: it was cut short."
+            )
+
+    def _length(self) -> int:
+        return os.lseek(self._descriptor, 0, os.SEEK_END)
+
     def _readinto(self, offset: int, buffer: memoryview) -> None:
-        done = 0
-        descriptor = self._descriptor if self._direct is None else self._direct
-        while done < len(buffer):
-            try:
-                count = os.preadv(descriptor, [buffer[done:]], offset + done)
-            except OSError as error:
-                if error.errno == errno.EINVAL and descriptor != self._descriptor:
-                    descriptor = self._descriptor  # offset or buffer are not aligned
-                    continue
-                raise self._failure("read", offset + done, error) from error
+        def step(descriptor: int, done: int) -> int:
+            count = os.preadv(descriptor, [buffer[done:]], offset + done)
             if not count:
                 raise errors.DeviceError(f"{self.name} ends at {offset + done}: it was cut short.")
-            done += count
+            return count
+
+        self._move("read", offset, len(buffer), step)
 
     def _write(self, offset: int, data: memoryview) -> None:
+        self._move(
+            "written",
+            offset,
+            len(data),
+            lambda descriptor, done: os.pwrite(descriptor, data[done:], offset + done),
+        )
+
+    def _move(self, what: str, offset: int, length: int, step: Callable[[int, int], int]) -> None:
+        """Read or write a range in as many steps as it takes, and try again what may pass: each
+        time after a new proof, since another volume may be what has caused the error.
+
+        :param step: given a descriptor and what is done of the range; returns what it has done.
+        """
         done = 0
+        pauses = iter(_PAUSES)
         descriptor = self._descriptor if self._direct is None else self._direct
-        while done < len(data):
+        while done < length:
             try:
-                done += os.pwrite(descriptor, data[done:], offset + done)
+                done += step(descriptor, done)
             except OSError as error:
                 if error.errno == errno.EINVAL and descriptor != self._descriptor:
                     descriptor = self._descriptor  # offset, length or buffer are not aligned
                     continue
-                raise self._failure("written", offset + done, error) from error
+                failure = self._failure(what, offset + done, error)
+                pause = next(pauses, None)
+                if error.errno not in _MAY_PASS or pause is None:
+                    raise failure from error
+                LOG.warning("%s Trying again.", failure)
+                time.sleep(pause)
+                self._prove_after(failure)
+
+    def _prove_after(self, failure: errors.DeviceError) -> None:
+        try:
+            self.prove()
+        except errors.DeviceError as error:
+            raise type(error)(f"{failure} {error}") from error
 
     def _zero(self, offset: int, length: int) -> None:
         if not self._is_block:
@@ -187,10 +225,17 @@ def _open(path: str, writable: bool) -> int:
     try:
         return os.open(path, flags)
     except OSError as error:
-        reason = (
-            "something else on this host uses it" if error.errno == errno.EBUSY else error.strerror
-        )
+        reason = error.strerror
+        if error.errno == errno.EBUSY:
+            reason = f"{_holders(path)} on this host uses it"
         raise errors.DeviceError(f"The device {path} cannot be opened: {reason}.") from error
+
+
+def _holders(path: str) -> str:
+    """What else may use a block device, for people."""
+    number = os.stat(path).st_rdev
+    folder = disks.folder_by_number(f"{os.major(number)}:{os.minor(number)}")
+    return ", ".join(disks.holders(folder)) or "something else"
 
 
 def _open_direct(descriptor: int, writable: bool) -> int | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import abc
 import threading
+import time
 
 from freezer_osbrick import errors
 from freezer_osbrick.device.hints import Extents
@@ -12,6 +13,9 @@ from freezer_osbrick.device.hints import Extents
 Buffer = bytes | bytearray | memoryview
 
 _ZEROS = bytes(1 << 20)
+
+# Seconds of reading or writing after which a device is asked again who it is.
+_PROOF_INTERVAL = 1.0
 
 
 class Device(abc.ABC):
@@ -31,6 +35,8 @@ class Device(abc.ABC):
         self.writable = writable
         self._closed = False
         self._closing = threading.Lock()
+        self._proving = threading.Lock()
+        self._proved = time.monotonic()
 
     # -- what a kind of device does ----------------------------------------------------------------
 
@@ -53,7 +59,25 @@ class Device(abc.ABC):
         """Where nothing was ever written, as far as the device can tell."""
         return Extents()
 
+    def _prove(self) -> None:  # noqa: B027  not every kind can tell
+        """Ask the device itself who it is, where it can tell."""
+
     # -- what callers use --------------------------------------------------------------------------
+
+    def prove(self) -> None:
+        """The device is the volume still: what was read so far came from it, and what was written
+        went to it, as far as the device can tell.
+
+        Reading and writing ask the same, once a second: another volume that turned up under the
+        device's name is not written to for long. Only the last proof, when all is done, counts for
+        what was read.
+
+        :raises errors.IdentityError: it is another one by now.
+        :raises errors.DeviceError: it does not answer.
+        """
+        self._check(0, 0)
+        self._prove()
+        self._proved = time.monotonic()
 
     def readinto(self, offset: int, buffer: memoryview) -> None:
         """Fill the whole buffer with what lies at ``offset`` (bytes).
@@ -61,6 +85,7 @@ class Device(abc.ABC):
         :raises errors.DeviceError: the range is not within the volume, or cannot be read.
         """
         self._check(offset, len(buffer))
+        self._prove_now_and_then()
         self._readinto(offset, buffer)
 
     def holes(self) -> Extents:
@@ -80,6 +105,7 @@ class Device(abc.ABC):
         view = memoryview(data).cast("B")
         self._check_writable()
         self._check(offset, len(view))
+        self._prove_now_and_then()
         self._write(offset, view)
 
     def zero(self, offset: int, length: int) -> None:
@@ -90,6 +116,7 @@ class Device(abc.ABC):
         self._check_writable()
         self._check(offset, length)
         if length:
+            self._prove_now_and_then()
             self._zero(offset, length)
 
     def flush(self) -> None:
@@ -107,6 +134,16 @@ class Device(abc.ABC):
                 return
             self._closed = True
         self._close()
+
+    def _prove_now_and_then(self) -> None:
+        if time.monotonic() - self._proved < _PROOF_INTERVAL:
+            return
+        # One of the threads asks; the others go on, and the last proof is for them, too.
+        if self._proving.acquire(blocking=False):
+            try:
+                self.prove()
+            finally:
+                self._proving.release()
 
     # -- shared by the kinds -----------------------------------------------------------------------
 

@@ -26,7 +26,7 @@ def attached(
     cloud: Cloud, host: Host, run: Run, volume_id: str, *, size_gib: int, writable: bool
 ) -> Iterator[Device]:
     """Attach a volume that this run made or has borrowed, prove that the device is the volume,
-    and open it.
+    and open it. When the block has ended well, the device is proved to be the volume still.
 
     At the end, whatever happened: flush, close, disconnect, delete the attachment, in this order.
     While the host still holds the volume the attachment stays: deleted too early, it lets
@@ -34,7 +34,7 @@ def attached(
 
     :raises errors.CloudError: Cinder or the storage refused.
     :raises errors.DeviceError: it cannot be connected, or what was written is not durable.
-    :raises errors.IdentityError: the device is not the volume.
+    :raises errors.IdentityError: the device is not the volume, or is another one at the end.
     :raises errors.Leftovers: the host holds the volume, or the attachment could not be deleted.
     """
     with Unwinding() as unwinding:
@@ -57,6 +57,7 @@ def attached(
             unwinding.push(device.flush)
         attachments.complete(cloud, volume_id, attachment_id)
         yield device
+        device.prove()  # that what was read or written was the volume
 
 
 class _Connection:
@@ -70,11 +71,16 @@ class _Connection:
         self._host = host
         self._connection_info: Mapping[str, Any] = {}
         self._device_info: Mapping[str, Any] | None = None
+        # The setting may change before a later run has to disconnect.
+        self._multipath = host.multipath
 
     def open(self, connection_info: Mapping[str, Any], *, writable: bool) -> Mapping[str, Any]:
         self._connection_info = connection_info
         self.run.record(
-            "connecting", attachment_id=self.attachment_id, connection_info=dict(connection_info)
+            "connecting",
+            attachment_id=self.attachment_id,
+            connection_info=dict(connection_info),
+            multipath=self._multipath,
         )
         self.held = True
         self._device_info = self._host.connect(connection_info, writable=writable)
@@ -101,14 +107,18 @@ class _Connection:
     def _disconnect(self, writable: bool) -> None:
         # What a connection that never came to be left half done may be thrown away, and so may
         # everything of a volume that was only read.
-        force = self._device_info is None
         try:
-            self._host.disconnect(self._connection_info, self._device_info, force=force)
+            self._let_go(force=self._device_info is None)
         except errors.DeviceError as error:
             if writable:
                 raise
             LOG.warning("%s Trying again by force.", error)
-            self._host.disconnect(self._connection_info, self._device_info, force=True)
+            self._let_go(force=True)
+
+    def _let_go(self, *, force: bool) -> None:
+        self._host.disconnect(
+            self._connection_info, self._device_info, multipath=self._multipath, force=force
+        )
 
 
 def _delete_attachment(cloud: Cloud, connection: _Connection) -> None:

@@ -371,6 +371,7 @@ class _Copy:
         head = self._head(backup_id, record, frozen_at, plan)
 
         def complete() -> None:
+            self._contents.prove()
             head.update(self._contents.facts())
             lease.confirm()
 

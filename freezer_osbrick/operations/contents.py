@@ -70,6 +70,12 @@ class Contents(Protocol):
     def facts(self) -> dict[str, Any]:
         """What is to stand in the manifest's head, when all is read."""
 
+    def prove(self) -> None:
+        """What was read came from the volume.
+
+        :raises errors.DeviceError: that is not certain.
+        """
+
     def unread(self) -> list[Unread]:
         """The files that could not be read."""
 
@@ -90,6 +96,9 @@ class Blocks:
     def facts(self) -> dict[str, Any]:
         return {}
 
+    def prove(self) -> None:
+        self._device.prove()
+
     def unread(self) -> list[Unread]:
         return []
 
@@ -99,9 +108,14 @@ class Files:
 
     kind = FILES
 
-    def __init__(self, volume_id: str, mounted: FileSource, patterns: Sequence[str]) -> None:
-        """:param patterns: of what is left out."""
+    def __init__(
+        self, device: Device, volume_id: str, mounted: FileSource, patterns: Sequence[str]
+    ) -> None:
+        """:param device: that the file systems are on.
+        :param patterns: of what is left out.
+        """
         self.notes: Sequence[str] = mounted.disk.notes
+        self._device = device
         self._volume_id = volume_id
         self._source = mounted
         self._patterns = patterns
@@ -128,6 +142,9 @@ class Files:
         unread = [dataclasses.asdict(one) for one in self._unread]
         return {"files": {**self._facts, "unread": unread}}
 
+    def prove(self) -> None:
+        self._device.prove()
+
     def unread(self) -> list[Unread]:
         return list(self._unread)
 
@@ -152,7 +169,7 @@ def opened(
         yield Blocks(device)
         return
     with source.opened(device, repair=repair) as mounted:
-        yield Files(volume_id, mounted, patterns)
+        yield Files(device, volume_id, mounted, patterns)
 
 
 def told(unread: Sequence[Unread]) -> str:

@@ -194,7 +194,10 @@ class _Run:
                 if connection is not None and connection.connection_info is not None:
                     # Nothing of it is wanted any more: neither clone nor unfinished restore.
                     self.work.host.disconnect(
-                        connection.connection_info, connection.device_info, force=True
+                        connection.connection_info,
+                        connection.device_info,
+                        multipath=connection.multipath,
+                        force=True,
                     )
                     self.record("disconnected", attachment_id=attachment.id)
                 attachments.delete(self.cloud, volume_id, attachment.id)

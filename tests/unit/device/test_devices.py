@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from freezer_osbrick import errors
-from freezer_osbrick.device import path_device
+from freezer_osbrick.device import path_device, volume_device
 from freezer_osbrick.device.opening import open_device
 from freezer_osbrick.device.volume_device import Device
 from tests.unit.device.conftest import MIB, SIZE, FakeHandle, FakeImage
@@ -214,9 +214,17 @@ def test_reads_and_writes_in_pieces_as_the_kernel_likes(
     device.close()
 
 
+@pytest.fixture
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The pauses before something is tried again, which take no time."""
+    slept: list[float] = []
+    monkeypatch.setattr(path_device.time, "sleep", slept.append)
+    return slept
+
+
 @pytest.mark.parametrize("call", ["preadv", "pwrite", "fsync"])
 def test_errors_of_the_kernel_are_told(
-    file: pathlib.Path, monkeypatch: pytest.MonkeyPatch, call: str
+    file: pathlib.Path, monkeypatch: pytest.MonkeyPatch, pauses: list[float], call: str
 ) -> None:
     device = open_device({"path": str(file)}, size=SIZE, writable=True)
 
@@ -230,6 +238,79 @@ def test_errors_of_the_kernel_are_told(
             "pwrite": lambda: device.write(0, b"x"),
             "fsync": device.flush,
         }[call]()
+    # What is not durable by the first attempt never is: the kernel has dropped it.
+    assert pauses == ([] if call == "fsync" else [1.0, 5.0])
+    device.close()
+
+
+class Failing:
+    """A call of the kernel's that fails some times before it does what it does."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, call: str, *numbers: int) -> None:
+        self._original = getattr(os, call)
+        self.left = list(numbers)
+        monkeypatch.setattr(os, call, self)
+
+    def __call__(self, *arguments: Any) -> Any:
+        if self.left:
+            number = self.left.pop(0)
+            raise OSError(number, os.strerror(number))
+        return self._original(*arguments)
+
+
+@pytest.mark.parametrize("call", ["preadv", "pwrite"])
+def test_what_may_pass_is_tried_again_after_a_proof(
+    file: pathlib.Path, monkeypatch: pytest.MonkeyPatch, pauses: list[float], call: str
+) -> None:
+    device = open_device({"path": str(file)}, size=SIZE, writable=True)
+    proofs: list[int] = []
+    monkeypatch.setattr(device, "_prove", lambda: proofs.append(len(failing.left)))
+    failing = Failing(monkeypatch, call, errno.EIO, errno.ENOLINK)
+    device.write(7, b"y" * 10)
+    assert read(device, 6, 12) == pattern(6, 1) + b"y" * 10 + pattern(17, 1)
+    assert (proofs, pauses) == ([1, 0], [1.0, 5.0])
+    device.close()
+
+
+@pytest.mark.parametrize("number", [errno.ENODEV, errno.ENODATA, errno.ENOSPC])
+def test_what_will_not_pass_is_not_tried_again(
+    file: pathlib.Path, monkeypatch: pytest.MonkeyPatch, pauses: list[float], number: int
+) -> None:
+    device = open_device({"path": str(file)}, size=SIZE, writable=False)
+    failing = Failing(monkeypatch, "preadv", number, number)
+    with pytest.raises(errors.DeviceError, match=os.strerror(number)):
+        read(device, 0, 1)
+    assert (failing.left, pauses) == ([number], [])
+    device.close()
+
+
+@pytest.mark.parametrize("writing", [False, True])
+def test_after_an_error_another_volume_is_not_touched(
+    file: pathlib.Path, monkeypatch: pytest.MonkeyPatch, pauses: list[float], writing: bool
+) -> None:
+    device = open_device({"path": str(file)}, size=SIZE, writable=True)
+
+    def refuse() -> None:
+        raise errors.IdentityError("It is another one.")
+
+    monkeypatch.setattr(device, "_prove", refuse)
+    Failing(monkeypatch, "pwrite" if writing else "preadv", errno.EIO)
+    with pytest.raises(errors.IdentityError, match="Input/output error. It is another one."):
+        if writing:
+            device.write(0, b"x")
+        else:
+            read(device, 0, 1)
+    monkeypatch.undo()
+    assert file.read_bytes() == pattern(0, SIZE)
+    device.close()
+
+
+def test_a_file_that_was_cut_short_is_not_the_volume(file: pathlib.Path) -> None:
+    device = open_device({"path": str(file)}, size=SIZE, writable=False)
+    device.prove()
+    os.truncate(file, MIB)
+    with pytest.raises(errors.IdentityError, match="it was cut short"):
+        device.prove()
     device.close()
 
 
@@ -304,6 +385,76 @@ def test_a_block_device_in_use_is_refused(file: pathlib.Path, loop_device: Any) 
     with pytest.raises(errors.DeviceError, match="something else on this host uses it"):
         open_device({"path": path}, size=SIZE, writable=False)
     first.close()
+
+
+def test_another_volume_behind_an_open_device(file: pathlib.Path, loop_device: Any) -> None:
+    """The kernel puts another file behind the same device, of the same size, while it is open."""
+    path = loop_device(file, "--read-only")
+    device = open_device({"path": path}, size=SIZE, writable=False)
+    device.prove()
+    other = file.with_name("other")
+    other.write_bytes(bytes(SIZE))
+    descriptor = os.open(other, os.O_RDONLY)
+    with open(path, "rb") as loop:
+        path_device.fcntl.ioctl(loop, 0x4C06, descriptor)  # LOOP_CHANGE_FD
+    os.close(descriptor)
+    with pytest.raises(errors.IdentityError, match=f"was {file} of .*{other} of"):
+        device.prove()
+    device.close()
+
+
+def test_a_device_in_use_names_its_user(
+    file: pathlib.Path, loop_device: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = loop_device(file)
+    first = open_device({"path": path}, size=SIZE, writable=False)
+    monkeypatch.setattr(path_device.disks, "holders", lambda folder: ["dm-3 (guest-root)"])
+    with pytest.raises(errors.DeviceError, match=r"opened: dm-3 \(guest-root\) on this host"):
+        open_device({"path": path}, size=SIZE, writable=False)
+    first.close()
+
+
+@pytest.mark.parametrize("call", ["read", "write", "zero"])
+def test_once_a_second_a_device_is_asked_who_it_is(
+    opened: Opener, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    device = opened()
+    calls = {
+        "read": lambda: read(device, 0, 1),
+        "write": lambda: device.write(0, b"x"),
+        "zero": lambda: device.zero(0, 512),
+    }
+    asked: list[None] = []
+    monkeypatch.setattr(device, "_prove", lambda: asked.append(None))
+    now = volume_device.time.monotonic()
+    monkeypatch.setattr(volume_device.time, "monotonic", lambda: now + later)
+    later = 0.0
+    device.prove()
+    for later, times in ((0.9, 1), (1.0, 2), (1.9, 2), (2.0, 3)):  # noqa: B007
+        calls[call]()
+        assert len(asked) == times
+
+
+def test_what_is_another_volume_by_now_is_not_written_to(
+    opened: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device = opened()
+    read(device, 0, 1)
+
+    def refuse() -> None:
+        raise errors.IdentityError("It is another one.")
+
+    monkeypatch.setattr(device, "_prove", refuse)
+    monkeypatch.setattr(volume_device, "_PROOF_INTERVAL", 0.0)
+    for refused in (
+        lambda: read(device, 0, 1),
+        lambda: device.write(0, b"x"),
+        lambda: device.zero(0, 512),
+    ):
+        with pytest.raises(errors.IdentityError):
+            refused()
+    monkeypatch.undo()
+    assert read(device, 0, 512) == pattern(0, 512)
 
 
 def test_zeros_are_written_where_the_block_device_cannot(

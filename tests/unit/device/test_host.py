@@ -13,7 +13,7 @@ import pytest
 from oslo_config import cfg
 
 from freezer_osbrick import errors
-from freezer_osbrick.device import host
+from freezer_osbrick.device import host, places, release
 from freezer_osbrick.device.host import Host
 from tests.unit.device.conftest import SIZE
 
@@ -43,7 +43,7 @@ host.set_up()
 before = set(sys.modules)
 def work():
     host.connector_properties()
-    host._connector("local")
+    host._connector("local", False)
     done.set()
 threading.Thread(target=work).start()
 done.wait()
@@ -152,6 +152,7 @@ class FakeConnector:
     def connect_volume(self, connection_info: dict[str, Any]) -> dict[str, Any]:
         if self.error:
             raise self.error
+        self.connected = connection_info
         return {"type": "block", "path": "/dev/sdx"}
 
     def disconnect_volume(self, *arguments: Any, **keywords: Any) -> None:
@@ -160,20 +161,120 @@ class FakeConnector:
         self.calls.append((arguments, keywords))
 
 
+def with_connector(
+    monkeypatch: pytest.MonkeyPatch, this: Host, connector: FakeConnector
+) -> list[bool]:
+    """Have a host use this connector; returns with what setting for multipath it was wanted."""
+    wanted: list[bool] = []
+
+    def make(protocol: str, multipath: bool) -> FakeConnector:
+        wanted.append(multipath)
+        return connector
+
+    monkeypatch.setattr(this, "_connector", make)
+    monkeypatch.setattr(release, "_PATIENCE", 0.0)
+    monkeypatch.setattr(release, "_PAUSE", 0.0)
+    return wanted
+
+
+INFO = {"driver_volume_type": "iscsi", "target_iqn": "iqn.1", "target_lun": 1}
+
+
 def test_disconnects_with_what_was_saved(
     conf: cfg.ConfigOpts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     connector = FakeConnector()
     this = Host(conf)
-    monkeypatch.setattr(this, "_connector", lambda protocol: connector)
-    info = {"driver_volume_type": "iscsi", "target_iqn": "iqn"}
-    device_info = this.connect(info)
-    this.disconnect(info, device_info, force=True)
-    this.disconnect(info, None)
+    with_connector(monkeypatch, this, connector)
+    device_info = this.connect(INFO)
+    assert device_info == {"type": "block", "path": "/dev/sdx", "traces": {}}
+    this.disconnect(INFO, device_info, force=True)
+    this.disconnect(INFO, None)
+    bare = {"type": "block", "path": "/dev/sdx"}
+    # What fails by force matters where something is left, and only there.
     assert connector.calls == [
-        ((info, device_info), {"force": True, "ignore_errors": False}),
-        ((info, None), {"force": False, "ignore_errors": False}),
+        ((INFO, bare), {"force": True, "ignore_errors": True}),
+        ((INFO, None), {"force": False, "ignore_errors": False}),
     ]
+
+
+def test_several_paths_as_configured_and_as_kept(
+    conf: cfg.ConfigOpts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    conf.set_override("use_multipath", True, "device")
+    conf.set_override("enforce_multipath", True, "device")
+    this = Host(conf)
+    connector = FakeConnector()
+    wanted = with_connector(monkeypatch, this, connector)
+    device_info = this.connect(INFO)
+    assert connector.connected["enforce_multipath"] is True
+    conf.set_override("use_multipath", False, "device")
+    this.disconnect(INFO, device_info, multipath=True)
+    this.disconnect(INFO, device_info)
+    assert wanted == [True, True, False]
+    # What Cinder hands back counts more than what is configured now.
+    this.connect({**INFO, "enforce_multipath": False})
+    assert connector.connected["enforce_multipath"] is False
+
+
+def test_what_is_encrypted_is_never_prepared_for_decryption(
+    conf: cfg.ConfigOpts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """os-brick links the device of such a volume to where dm-crypt is to be put upon it."""
+    this = Host(conf)
+    connector = FakeConnector()
+    with_connector(monkeypatch, this, connector)
+    sealed = {**INFO, "encrypted": True}
+    this.disconnect(sealed, this.connect(sealed))
+    assert "encrypted" not in connector.connected
+    (((info, _), _),) = connector.calls
+    assert "encrypted" not in info
+    assert sealed["encrypted"]  # as it stands in the journal
+    assert not [name for name in sys.modules if name.startswith("os_brick.encryptors.")]
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_what_is_left_is_named(
+    conf: cfg.ConfigOpts, monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path, force: bool
+) -> None:
+    this = Host(conf)
+    with_connector(monkeypatch, this, FakeConnector())
+    (tmp_path / "sdx").mkdir()
+    (tmp_path / "sdx" / "diskseq").write_text("7")
+    device_info = {"path": "/dev/sdx", "traces": {str(tmp_path / "sdx"): "diskseq 7"}}
+    with pytest.raises(errors.DeviceError, match="there is still on this host: sdx"):
+        this.disconnect(INFO, device_info, force=force)
+    (tmp_path / "sdx" / "diskseq").write_text("8")  # the next disk of that name
+    this.disconnect(INFO, device_info, force=force)
+
+
+def test_errors_by_force_are_no_errors_where_nothing_is_left(
+    conf: cfg.ConfigOpts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    this = Host(conf)
+    with_connector(monkeypatch, this, FakeConnector(RuntimeError("flushing failed")))
+    with pytest.raises(errors.DeviceError, match="flushing failed"):
+        this.disconnect(INFO, {"path": "/dev/sdx"})
+    this.disconnect(INFO, {"path": "/dev/sdx"}, force=True)
+
+
+def test_the_namespace_of_a_dead_process_is_looked_for(
+    conf: cfg.ConfigOpts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    this = Host(conf)
+    connector = FakeConnector()
+    with_connector(monkeypatch, this, connector)
+    info = {"driver_volume_type": "nvmeof", "target_nqn": "nqn.1", "portals": [["::1", "1", "tcp"]]}
+    monkeypatch.setattr(places.NVMe, "disks", lambda place: ["/sys/devices/x/nvme4n1"])
+    this.disconnect(info, None, force=True)
+    ((_, device_info), _) = connector.calls.pop()
+    assert device_info == {"type": "block", "path": "/dev/nvme4n1"}
+    monkeypatch.setattr(places.NVMe, "disks", lambda place: [])
+    monkeypatch.setattr(places.NVMe, "idle_controllers", lambda place: ["nvme4"])
+    commands: list[list[str]] = []
+    monkeypatch.setattr(connector, "run_nvme_cli", commands.append, raising=False)
+    this.disconnect(info, None, force=True)
+    assert commands == [["disconnect", "-d", "/dev/nvme4"]]
 
 
 def test_errors_of_os_brick_are_told_without_secrets(
@@ -181,7 +282,7 @@ def test_errors_of_os_brick_are_told_without_secrets(
 ) -> None:
     this = Host(conf)
     error = RuntimeError("login failed:\n {'auth_password': 'sesame'}")
-    monkeypatch.setattr(this, "_connector", lambda protocol: FakeConnector(error))
+    with_connector(monkeypatch, this, FakeConnector(error))
     for call in (this.connect, lambda info: this.disconnect(info, None)):
         with pytest.raises(errors.DeviceError, match="login failed") as caught:
             call({"driver_volume_type": "iscsi"})

@@ -16,6 +16,7 @@ class FakeHost:
     """Writes what it does into the log of the pretended Cinder, so that one order is seen."""
 
     name = "here"
+    multipath = False
     describe = staticmethod(Host.describe)
 
     def __init__(self, log: list[tuple[str, str, str]], folder: pathlib.Path) -> None:
@@ -23,6 +24,7 @@ class FakeHost:
         self.folder = folder
         self.fault: Callable[[str], None] = lambda verb: None
         self.disconnections: list[tuple[Any, Any, bool]] = []
+        self.multipaths: list[bool | None] = []
 
     def connector_properties(self) -> dict[str, Any]:
         return {"host": self.name, "ip": "192.0.2.1"}
@@ -35,7 +37,15 @@ class FakeHost:
             file.truncate(GIB)
         return {"type": "local", "path": str(path)}
 
-    def disconnect(self, connection_info: Any, device_info: Any, *, force: bool = False) -> None:
+    def disconnect(
+        self,
+        connection_info: Any,
+        device_info: Any,
+        *,
+        multipath: bool | None = None,
+        force: bool = False,
+    ) -> None:
         self.log.append(("disconnect", "host", ""))
         self.disconnections.append((connection_info, device_info, force))
+        self.multipaths.append(multipath)
         self.fault("disconnect")

@@ -119,6 +119,39 @@ def test_disconnected_with_what_was_saved(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("writable", [False, True])
+def test_another_volume_at_the_end(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, writable: bool
+) -> None:
+    """What was read is of no use, and what was written is no restore."""
+
+    def body(device: Device) -> None:
+        def refuse() -> None:
+            raise errors.IdentityError("It is another one.")
+
+        monkeypatch.setattr(device, "_prove", refuse)
+
+    bench.body = body  # type: ignore[method-assign]
+    with pytest.raises(errors.IdentityError):
+        bench.attach(writable=writable)
+    flush = ["flush device"] if writable else []
+    assert bench.verbs == [*UP, *flush, "close device", *DOWN]
+    assert bench.clean
+
+
+@pytest.mark.parametrize("multipath", [False, True])
+def test_paths_as_they_were_when_it_was_connected(bench: Bench, multipath: bool) -> None:
+    def body(device: Device) -> None:
+        (attachment,) = bench.run.outstanding.attachments.values()
+        assert attachment.multipath is multipath
+        bench.host.multipath = not multipath  # another setting since
+
+    bench.host.multipath = multipath
+    bench.body = body  # type: ignore[method-assign]
+    bench.attach()
+    assert bench.host.multipaths == [multipath]
+
+
+@pytest.mark.parametrize("writable", [False, True])
 def test_the_body_fails(bench: Bench, writable: bool) -> None:
     def body(device: Device) -> None:
         raise ZeroDivisionError
