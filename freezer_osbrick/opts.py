@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from keystoneauth1 import loading
 from oslo_config import cfg
 
 from freezer_osbrick import errors
@@ -141,6 +142,18 @@ DEVICE_OPTS = [
     ),
 ]
 
+SERVICE_USER_OPTS = [
+    cfg.BoolOpt(
+        "send_service_user_token",
+        default=False,
+        help="Send the token of a service user beside the user's own, to Cinder and Nova. Clouds "
+        "that follow OSSA-2023-003 (CVE-2023-2088) have such a user for each service; it needs the "
+        "role that their service_token_roles name. The other options of this group are "
+        "keystoneauth's.",
+    ),
+    *loading.get_auth_common_conf_options(),
+]
+
 REPOSITORY_OPTS = [
     cfg.StrOpt(
         "url",
@@ -228,7 +241,12 @@ REPOSITORY_OPTS = [
     cfg.StrOpt("download_limit", help="Bytes a second that are fetched at most."),
 ]
 
-_GROUPS = {"osbrick": OSBRICK_OPTS, "cloud": CLOUD_OPTS, "device": DEVICE_OPTS}
+_GROUPS = {
+    "osbrick": OSBRICK_OPTS,
+    "cloud": CLOUD_OPTS,
+    "device": DEVICE_OPTS,
+    "service_user": SERVICE_USER_OPTS,
+}
 
 
 def register(conf: cfg.ConfigOpts) -> None:
@@ -265,8 +283,10 @@ def default_files() -> list[str]:
 
 def list_opts() -> list[tuple[str, list[Any]]]:
     """What oslo-config-generator asks for: groups and their options."""
-    groups = [(group, copy.deepcopy(options)) for group, options in _GROUPS.items()]
-    return [*groups, (_REPOSITORY_PREFIX + "NAME", copy.deepcopy(REPOSITORY_OPTS))]
+    known = {group: copy.deepcopy(options) for group, options in _GROUPS.items()}
+    # These are registered when the plug-in is loaded that auth_type names.
+    known["service_user"] += loading.get_auth_plugin_conf_options("password")
+    return [*known.items(), (_REPOSITORY_PREFIX + "NAME", copy.deepcopy(REPOSITORY_OPTS))]
 
 
 def state_path(conf: cfg.ConfigOpts) -> str:

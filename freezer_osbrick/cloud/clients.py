@@ -15,6 +15,7 @@ from keystoneauth1 import session as auth_session
 from oslo_config import cfg
 
 from freezer_osbrick import errors
+from freezer_osbrick.cloud import service_token
 from freezer_osbrick.cloud.calls import Calls
 
 T = TypeVar("T")
@@ -35,7 +36,8 @@ class Cloud:
     """One project in one region of a cloud.
 
     :param session: keystoneauth session with the credentials.
-    :param conf: its ``[cloud]`` group says how patient we are.
+    :param conf: its ``[cloud]`` group says how patient we are, and ``[service_user]`` whose token
+        goes with the user's.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class Cloud:
         self._interface = interface or conf.cloud.interface or "public"
         self._calls = Calls(conf.cloud.api_retries)
         self._of_thread = threading.local()
+        self._auth = service_token.authentication(conf, session.auth)
 
     @classmethod
     def from_environment(cls, conf: cfg.ConfigOpts) -> Cloud:
@@ -147,6 +150,7 @@ class Cloud:
         return "; ".join(dict.fromkeys(message.user_message.rstrip(".") for message in ours))
 
     def _connect(self) -> Any:
+        service_token.prove(self._auth, self.session)
         data = self.session.get_endpoint_data(
             service_type="block-storage",
             region_name=self._region_name,
@@ -166,6 +170,7 @@ class Cloud:
         return cinder_client.Client(
             _dotted(min(tuple(newest), _NEWEST)),
             session=self.session,
+            auth=self._auth,
             service_type="block-storage",
             region_name=self._region_name,
             interface=self._interface,
@@ -183,6 +188,7 @@ class Cloud:
         newest = tuple(data.max_microversion or (2, 1))
         return adapter.Adapter(
             self.session,
+            auth=self._auth,
             default_microversion=_dotted(min(newest, _NEWEST_OF_NOVA)),
             raise_exc=True,
             **where,

@@ -81,5 +81,5 @@ def test_a_state_path_that_cannot_be_made(tmp_path: pathlib.Path) -> None:
 
 def test_every_option_has_a_help_text_and_a_group() -> None:
     groups = dict(opts.list_opts())
-    assert set(groups) == {"osbrick", "cloud", "device", "repository:NAME"}
+    assert set(groups) == {"osbrick", "cloud", "device", "service_user", "repository:NAME"}
     assert all(option.help for options in groups.values() for option in options)
