@@ -24,12 +24,19 @@ class HandleDevice(Device):
     ) -> None:
         self._image = handle.rbd_image
         name = str(getattr(self._image, "name", "the Ceph image"))
-        told = str(connection_info.get("name") or "").rpartition("/")[2]
-        if told and told != name:
-            raise errors.IdentityError(f"The Ceph image is {name} and not {told}.")
+        pool, _, told = str(connection_info.get("name") or "").rpartition("/")
+        for what, found, wanted in (("image", name, told), ("pool", handle.rbd_pool, pool)):
+            if wanted and found != wanted:
+                raise errors.IdentityError(f"The Ceph {what} is {found} and not {wanted}.")
         actual = int(self._call(name, "looked at", self._image.size))
         identity.prove_size(name, actual, size)
         super().__init__(name, actual, writable=writable)
+
+    def _prove(self) -> None:
+        # An image stays itself while it is open, whatever gets its name.
+        identity.prove_whole(
+            self.name, int(self._call(self.name, "looked at", self._image.size)), self.size
+        )
 
     def _readinto(self, offset: int, buffer: memoryview) -> None:
         data = self._call(self.name, f"read at {offset}", self._image.read, offset, len(buffer))

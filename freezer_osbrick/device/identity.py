@@ -42,6 +42,14 @@ def prove_size(what: str, actual: int, size: int) -> None:
         )
 
 
+def prove_whole(what: str, actual: int, size: int) -> None:
+    """:raises errors.IdentityError: it was ``size`` bytes long and is shorter now."""
+    if actual < size:
+        raise errors.IdentityError(
+            f"{what} has {actual} bytes now, it had {size}: it was cut short."
+        )
+
+
 def prove_kind(what: str, descriptor: int) -> bool:
     """Whether an open descriptor is a block device; a plain file is none.
 
@@ -87,6 +95,7 @@ class Disk:
 class Identity:
     """Who a block device is.
 
+    :ivar name: the kernel's.
     :ivar size: in bytes, as the kernel has it.
     :ivar mapped: what a virtual device is made of, by the name of that; empty where it is none.
     :ivar disks: those that answered.
@@ -94,6 +103,7 @@ class Identity:
     :ivar replicated: the disks hold the same each and are one each, and not paths to one.
     """
 
+    name: str
     size: int
     mapped: str
     disks: tuple[Disk, ...]
@@ -114,7 +124,8 @@ def of(descriptor: int, *, sysfs: str = disks.SYSFS) -> Identity:
             LOG.debug("%s does not answer: %s", disks.node_of(each), error)
             silent.append(each)
     replicated = disks.kind(folder) == "raid"
-    return Identity(size, mapped, tuple(found), tuple(silent), replicated)
+    name = disks.name_of(folder)
+    return Identity(name, size, mapped, tuple(found), tuple(silent), replicated)
 
 
 def prove_told(
@@ -128,10 +139,11 @@ def prove_told(
     """A block device is what the cloud and os-brick told, as far as they told something.
 
     :raises errors.IdentityError: it is another one.
-    :raises errors.DeviceError: it does not answer.
+    :raises errors.DeviceError: it does not answer, or something else is built upon it.
     """
     prove_answers(what, found)
     for disk in found.disks:
+        _prove_unused(what, found.name, disk)
         _prove_fresh(disk)
         if disk.size not in (None, found.size) and not found.replicated:
             raise errors.IdentityError(
@@ -204,6 +216,17 @@ def _nvme(folder: str, descriptor: int) -> Answer:
     kinds = (("uuid", "uuid"), ("nguid", "nguid"), ("eui", "eui"))
     found = ((kind, disks.attribute(folder, name)) for kind, name in kinds)
     return Answer(frozenset(f"{kind}.{name}" for kind, name in found if name.strip("0-")))
+
+
+def _prove_unused(what: str, name: str, disk: Disk) -> None:
+    """A path belongs to its multipath device alone: to have that exclusively keeps nobody off the
+    paths, which several devices of the mapper may share."""
+    others = [held for held in disks.holders(disk.folder) if held.split()[0] != name]
+    if others:
+        raise errors.DeviceError(
+            f"The device {what} is not used: {', '.join(others)} on this host uses "
+            f"{disks.node_of(disk.folder)}."
+        )
 
 
 def _prove_fresh(disk: Disk) -> None:

@@ -85,10 +85,8 @@ class PathDevice(Device):
     def _prove(self) -> None:
         if self._identity is not None:
             identity.prove_same(self.name, self._identity, identity.of(self._descriptor))
-        elif self._length() < self.size:
-            raise errors.IdentityError(
-                f"{self.name} has {self._length()} bytes now, it had {self.size}: it was cut short."
-            )
+        else:
+            identity.prove_whole(self.name, self._length(), self.size)
 
     def _length(self) -> int:
         return os.lseek(self._descriptor, 0, os.SEEK_END)

@@ -55,6 +55,7 @@ class FakeHandle:
 
     def __init__(self, image: FakeImage) -> None:
         self.rbd_image = image
+        self.rbd_pool = "volumes"
         self.closed = False
 
     def close(self) -> None:

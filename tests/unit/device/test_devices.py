@@ -478,13 +478,28 @@ def ceph(image: FakeImage, **options: Any) -> Device:
     return open_device({"path": FakeHandle(image)}, size=SIZE, **options)
 
 
-def test_another_image_is_refused() -> None:
-    with pytest.raises(errors.IdentityError, match="volume-2 and not volume-1"):
-        ceph(
-            FakeImage(bytes(SIZE), "volume-2"),
-            writable=False,
-            connection_info={"name": "volumes/volume-1"},
-        )
+@pytest.mark.parametrize(
+    ("told", "message"),
+    [
+        ("volumes/volume-2", "image is volume-1 and not volume-2"),
+        ("backups/volume-1", "pool is volumes and not backups"),
+    ],
+)
+def test_another_image_is_refused(told: str, message: str) -> None:
+    with pytest.raises(errors.IdentityError, match=message):
+        ceph(FakeImage(bytes(SIZE)), writable=False, connection_info={"name": told})
+    ceph(
+        FakeImage(bytes(SIZE)), writable=False, connection_info={"name": "volumes/volume-1"}
+    ).close()
+
+
+def test_an_image_that_was_cut_short_is_not_the_volume() -> None:
+    image = FakeImage(bytes(SIZE))
+    device = ceph(image, writable=False)
+    device.prove()
+    del image.content[MIB:]
+    with pytest.raises(errors.IdentityError, match="volume-1 has 1048576 bytes now"):
+        device.prove()
 
 
 def test_short_answers_of_librbd_are_errors() -> None:

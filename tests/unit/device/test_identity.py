@@ -114,6 +114,17 @@ def test_every_path_of_a_multipath_device(sysfs: Sysfs, descriptor: int) -> None
         prove(sysfs, descriptor, ISCSI, {})
 
 
+def test_a_path_that_something_else_is_built_upon(sysfs: Sysfs, descriptor: int) -> None:
+    double(sysfs)
+    where = "devices/platform/host1/session1/target1:0:0/1:0:0:1/block/sda/holders"
+    sysfs.link(f"{where}/dm-0", "devices/virtual/block/dm-0")
+    prove(sysfs, descriptor, ISCSI, {})
+    sysfs.write("devices/virtual/block/dm-7/dm/name", "guest-root")
+    sysfs.link(f"{where}/dm-7", "devices/virtual/block/dm-7")
+    with pytest.raises(errors.DeviceError, match=r"dm-7 \(guest-root\) on this host uses .*sda"):
+        prove(sysfs, descriptor, ISCSI, {})
+
+
 def test_paths_that_discovery_has_found(sysfs: Sysfs, descriptor: int) -> None:
     """Storage with a target a portal: Cinder names one of them."""
     double(sysfs)
