@@ -95,7 +95,11 @@ class PathDevice(Device):
         def step(descriptor: int, done: int) -> int:
             count = os.preadv(descriptor, [buffer[done:]], offset + done)
             if not count:
-                raise errors.DeviceError(f"{self.name} ends at {offset + done}: it was cut short.")
+                failure = errors.DeviceError(
+                    f"{self.name} ends at {offset + done}: it was cut short."
+                )
+                self._prove_after(failure)
+                raise failure
             return count
 
         self._move("read", offset, len(buffer), step)
