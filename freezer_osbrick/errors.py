@@ -160,6 +160,10 @@ class IdentityError(DeviceError):
     is not used."""
 
 
+class HintsUnfit(DeviceError):
+    """The storage cannot tell what has changed since an earlier state; reading tells."""
+
+
 class NoFileSystem(DeviceError):
     """File mode was asked for, and the volume holds no file system that it can read."""
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from keystoneauth1 import loading
-from oslo_config import cfg
+from oslo_config import cfg, types
 
 from freezer_osbrick import errors
 
@@ -23,6 +23,46 @@ _DEFAULT_FILES = (
     "/etc/freezer-osbrick/freezer-osbrick.conf",
     "~/.config/freezer-osbrick.conf",
 )
+
+
+class Share(types.ConfigType):
+    """A share of a whole: 5%, or 0.05; above nothing and at most all."""
+
+    def __init__(self) -> None:
+        super().__init__(type_name="share")
+
+    def __call__(self, value: Any) -> float:
+        try:
+            return parse_share(value)
+        except errors.BadRequest as error:
+            raise ValueError(str(error)) from error
+
+    def _formatter(self, value: Any) -> str:
+        return str(value)
+
+    def __repr__(self) -> str:
+        return "Share"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Share)
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def parse_share(value: Any) -> float:
+    """A share of a whole from ``5%`` or ``0.05``: above 0, and up to 1.
+
+    :raises errors.BadRequest: it is none.
+    """
+    text = str(value).strip()
+    try:
+        share = float(text[:-1]) / 100 if text.endswith("%") else float(text)
+    except ValueError:
+        share = 0.0
+    if not 0 < share <= 1:
+        raise errors.BadRequest(f"{text!r} is no share; write it as 5% or 0.05")
+    return share
+
 
 OSBRICK_OPTS = [
     cfg.StrOpt(
@@ -49,6 +89,28 @@ OSBRICK_OPTS = [
         min=0,
         max=22,
         help="Level of zstd; 0 stores blocks uncompressed.",
+    ),
+    cfg.BoolOpt(
+        "keep_snapshot",
+        help="Leave the snapshot of each backup on its volume until the next one, which then reads "
+        "only what the storage says has changed (Ceph). It takes room and quota, and Cinder "
+        "neither deletes nor migrates a volume that has a snapshot. Default: only where a job asks "
+        "for it with --keep-snapshot. false: none, and 'freezer-osbrick cleanup' removes those "
+        "that are there.",
+    ),
+    cfg.Opt(
+        "audit",
+        type=Share(),
+        default="1%",
+        help="Share of the blocks which the storage says need not be read that is read all the "
+        "same, to prove it; 64 blocks at least.",
+    ),
+    cfg.IntOpt(
+        "full_read_every",
+        default=30,
+        min=0,
+        help="Each so many backups of a volume one reads it whole, whatever the storage says has "
+        "changed; 0 for never.",
     ),
 ]
 

@@ -78,7 +78,7 @@ class OsbrickEngine(freezer_engine.BackupEngine):
         :returns: the level of the backup; None after a dry run.
         :raises errors.OsbrickError: a volume could not be backed up, or not to all storages.
         """
-        from freezer_osbrick.operations import backup
+        from freezer_osbrick.operations import backup, hinting
 
         run = self._run
         request = backup.BackupRequest(
@@ -95,6 +95,12 @@ class OsbrickEngine(freezer_engine.BackupEngine):
             always_level=int(always_level) if always_level else None,
             restart_always_level=float(restart_always_level) if restart_always_level else None,
             report_file=run.report_file,
+            hints=hinting.HintPolicy(
+                use=not run.no_hints,
+                keep=run.keep_snapshot,
+                audit=run.audit,
+                full_read_every=run.full_read_every,
+            ),
         )
         if self.dry_run:
             with self._context() as context:

@@ -199,6 +199,32 @@ OPTIONS = [
         help="Engine osbrick, backup with --content files: store the blocks of a volume without a "
         "file system, instead of failing.",
     ),
+    cfg.BoolOpt(
+        "keep-snapshot",
+        dest="keep_snapshot",
+        help="Engine osbrick, backup: leave the snapshot on the volume until the next backup, "
+        "which then reads only what its storage (Ceph) says has changed. It takes room and quota, "
+        "and Cinder deletes no volume that has one.",
+    ),
+    cfg.BoolOpt(
+        "no-hints",
+        dest="no_hints",
+        default=False,
+        help="Engine osbrick, backup: read everything, even what is known to be empty.",
+    ),
+    cfg.Opt(
+        "audit",
+        type=opts.Share(),
+        help="Engine osbrick, backup: read this share of what need not be read all the same, to "
+        "prove it; at least 64 blocks. Default: audit in the group [osbrick], which is 1%.",
+    ),
+    cfg.IntOpt(
+        "full-read-every",
+        dest="full_read_every",
+        min=0,
+        help="Engine osbrick, backup: read everything each so many backups; 0 for never. Default: "
+        "full_read_every in the group [osbrick], which is 30.",
+    ),
     cfg.StrOpt(
         "to-folder",
         dest="to_folder",

@@ -22,13 +22,14 @@ from freezer_osbrick.cloud.clients import Cloud
 from freezer_osbrick.cloud.ledger import Run
 from freezer_osbrick.cloud.resources import VOLUME
 from freezer_osbrick.cloud.servers import ServerVolume
-from freezer_osbrick.cloud.tags import BORROWED, INCOMPLETE, PREFIX, Tags
+from freezer_osbrick.cloud.tags import BORROWED, DISTRUSTED, INCOMPLETE, PREFIX, Tags
 from freezer_osbrick.cloud.unwinding import Unwinding
 from freezer_osbrick.cloud.volumes import VolumeRecord
 
 LOG = logging.getLogger(__name__)
 
 _SERVER = PREFIX + "_server_"
+_STAY = (DISTRUSTED, INCOMPLETE)
 
 
 @contextlib.contextmanager
@@ -136,9 +137,9 @@ def reattach(
 
 
 def give_back(cloud: Cloud, volume_id: str) -> None:
-    """Take our tags from a borrowed volume; that it is incomplete stays."""
+    """Take our tags from a borrowed volume; what is known of the volume stays."""
     current = VOLUME.get(cloud, volume_id)
-    ours = [key for key in current.metadata if key.startswith(PREFIX) and key != INCOMPLETE]
+    ours = [key for key in current.metadata if key.startswith(PREFIX) and key not in _STAY]
     # What says that it is borrowed goes first: the rest means nothing without it.
     untag(cloud, volume_id, sorted(ours))
 

@@ -11,7 +11,7 @@ from typing import Any
 from oslo_log import log as logging
 
 from freezer_osbrick import errors
-from freezer_osbrick.cloud import attachments, resources, volumes
+from freezer_osbrick.cloud import attachments, kept, resources, volumes
 from freezer_osbrick.cloud.clients import Cloud
 from freezer_osbrick.cloud.ledger import Run
 from freezer_osbrick.cloud.unwinding import Unwinding
@@ -31,12 +31,37 @@ def frozen_clone(
     :param purpose: a word for the names of both.
     :returns: the id of the clone.
     """
+    with (
+        snapshot_of(cloud, run, record, purpose=purpose) as frozen,
+        clone_of(cloud, run, record, frozen.snapshot, purpose=purpose) as clone_id,
+    ):
+        yield clone_id
+
+
+class FrozenVolume:
+    """A snapshot of the user's volume.
+
+    :ivar keep: set in the block: the snapshot stays at its end, as :func:`kept.keep` says.
+    """
+
+    def __init__(self, snapshot: Any) -> None:
+        self.snapshot = snapshot
+        self.keep = False
+
+
+@contextlib.contextmanager
+def snapshot_of(
+    cloud: Cloud, run: Run, record: VolumeRecord, *, purpose: str = "backup"
+) -> Iterator[FrozenVolume]:
+    """The volume as it is at one instant. At the end the snapshot is deleted, whatever happened,
+    unless it is to be kept.
+
+    :param purpose: a word for its name.
+    """
     with Unwinding() as unwinding:
-        snapshot = _snapshot(cloud, run, record, purpose)
-        unwinding.push(functools.partial(_remove_snapshot, cloud, run, snapshot))
-        clone = _clone(cloud, run, record, snapshot, purpose)
-        unwinding.push(functools.partial(_remove_volume, cloud, run, clone))
-        yield str(clone.id)
+        frozen = FrozenVolume(_snapshot(cloud, run, record, purpose))
+        unwinding.push(lambda: _let_go(cloud, run, frozen))
+        yield frozen
 
 
 @contextlib.contextmanager
@@ -166,6 +191,19 @@ def _clone(
 
 def _remove_snapshot(cloud: Cloud, run: Run, snapshot: Any) -> None:
     resources.remove(cloud, run, resources.SNAPSHOT, snapshot.id, size_gib=snapshot.size)
+
+
+def _let_go(cloud: Cloud, run: Run, frozen: FrozenVolume) -> None:
+    if frozen.keep:
+        try:
+            kept.keep(cloud, run, frozen.snapshot)
+            return
+        except errors.OsbrickError as error:
+            LOG.warning(
+                "Snapshot %s is not kept, so the next backup reads the whole volume: %s",
+                *(frozen.snapshot.id, error),
+            )
+    _remove_snapshot(cloud, run, frozen.snapshot)
 
 
 def _remove_volume(cloud: Cloud, run: Run, volume: Any) -> None:

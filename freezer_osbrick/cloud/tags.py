@@ -19,6 +19,12 @@ MARK = {PREFIX: "temporary"}
 # On a volume of the user's that a run works on directly. Such a volume is given back, and never
 # removed.
 BORROWED = {PREFIX: "borrowed"}
+# On a snapshot that stays when its run is over, so that the next backup can ask what has changed
+# since.
+KEPT = {PREFIX: "kept"}
+# On a volume of the user's whose storage was caught saying of changed blocks that they had not: the
+# backup that found out.
+DISTRUSTED = PREFIX + "_hints_wrong"
 # On a volume whose restore in place was broken off: the backup that was being restored.
 INCOMPLETE = PREFIX + "_incomplete"
 

@@ -11,7 +11,7 @@ from freezer_osbrick import errors
 from freezer_osbrick.cloud import resources, waiting
 from freezer_osbrick.cloud.clients import Cloud
 from freezer_osbrick.cloud.ledger import Run
-from freezer_osbrick.cloud.tags import INCOMPLETE, PREFIX, users_own
+from freezer_osbrick.cloud.tags import DISTRUSTED, INCOMPLETE, PREFIX, users_own
 
 # States in which nobody uses a volume.
 _REMOVABLE = ("available", "error", "error_restoring", "error_extending", "error_managing")
@@ -24,6 +24,7 @@ class VolumeRecord:
     :ivar size_gib: in GiB.
     :ivar metadata: the user's properties, without Cinder's and ours.
     :ivar incomplete_restore: the backup whose restore in place was broken off.
+    :ivar hints_wrong: the backup that found the storage's word on its changes wrong.
     :ivar attachments: of each: ``server_id``, ``device``, ``host_name``.
     """
 
@@ -49,6 +50,7 @@ class VolumeRecord:
     image_metadata: Mapping[str, str] = dataclasses.field(default_factory=dict)
     attachments: tuple[Mapping[str, Any], ...] = ()
     incomplete_restore: str | None = None
+    hints_wrong: str | None = None
 
     @property
     def size(self) -> int:
@@ -119,6 +121,7 @@ def record_of(cloud: Cloud, volume: Any) -> VolumeRecord:
             for attachment in data.get("attachments") or ()
         ),
         incomplete_restore=(data.get("metadata") or {}).get(INCOMPLETE),
+        hints_wrong=(data.get("metadata") or {}).get(DISTRUSTED),
     )
 
 
@@ -214,9 +217,12 @@ def override(
     return refused
 
 
-def remove_replaced(cloud: Cloud, volume_id: str) -> None:
+def remove_replaced(
+    cloud: Cloud, volume_id: str, *, first: Callable[[], None] = lambda: None
+) -> None:
     """Delete a volume of the user's that a restored one replaces, and wait until it is gone.
 
+    :param first: called when nothing uses the volume, before it is deleted.
     :raises errors.CloudRefused: something is attached to it, or Cinder says no.
     """
     current = capture(cloud, volume_id)
@@ -227,6 +233,7 @@ def remove_replaced(cloud: Cloud, volume_id: str) -> None:
             if servers
             else f"Volume {volume_id} is in state {current.status!r}."
         )
+    first()
     what = f"the volume {volume_id}"
     manager = cloud.cinder.volumes
     cloud.call(f"delete {what}", manager.delete, volume_id)

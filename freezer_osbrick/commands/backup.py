@@ -28,6 +28,8 @@ class Backup(transfer.TransferCommand):
         Column("content", "Content", everyday=False, optional=True),
         *transfer.byte_columns("bytes_read", "bytes_stored"),
         *transfer.byte_columns("bytes_zero", "bytes_reused", "bytes_new", everyday=False),
+        Column("hints", "Hints", everyday=False, optional=True),
+        Column("blocks_audited", "Blocks audited", everyday=False, optional=True),
         transfer.SECONDS,
         transfer.BACKUP,
         transfer.TIME,
@@ -66,6 +68,7 @@ class Backup(transfer.TransferCommand):
             help="host to record in the backup (default: this one)",
         )
         _add_level_arguments(parser)
+        _add_hint_arguments(parser)
         transfer.add_run_arguments(parser, "back up")
         return parser
 
@@ -82,6 +85,7 @@ class Backup(transfer.TransferCommand):
 
     def take_action(self, parsed_args: argparse.Namespace) -> Any:
         from freezer_osbrick.operations.backup import BackupRequest, backup
+        from freezer_osbrick.operations.hinting import HintPolicy
 
         selection = choosing.chosen(parsed_args)
         request = BackupRequest(
@@ -98,6 +102,12 @@ class Backup(transfer.TransferCommand):
             always_level=parsed_args.always_level,
             restart_always_level=parsed_args.restart_always_level,
             report_file=parsed_args.report_file,
+            hints=HintPolicy(
+                use=not parsed_args.no_hints,
+                keep=parsed_args.keep_snapshot,
+                audit=parsed_args.audit,
+                full_read_every=parsed_args.full_read_every,
+            ),
         )
         context = self.open_context(parsed_args)
         urls = base.repository_urls(context, parsed_args)
@@ -151,6 +161,40 @@ def _add_level_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="<days>",
         type=days,
         help="with --always-level: a full backup after so many days",
+    )
+
+
+def _add_hint_arguments(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group(
+        "change hints",
+        "What need not be read, because the volume's storage (Ceph) says what has changed since"
+        " the last backup.",
+    )
+    group.add_argument(
+        "--keep-snapshot",
+        action="store_true",
+        default=None,
+        help="leave the snapshot of this backup on the volume until the next one, for its change"
+        " hints; it takes room and quota, and Cinder deletes no volume that has one",
+    )
+    group.add_argument(
+        "--no-hints",
+        action="store_true",
+        help="read everything, even what is known to be empty",
+    )
+    group.add_argument(
+        "--audit",
+        metavar="<share>",
+        type=transfer.share,
+        help="read this share of what need not be read all the same, to prove it; at least 64"
+        " blocks (default: of the configuration, 1%%)",
+    )
+    group.add_argument(
+        "--full-read-every",
+        metavar="<number>",
+        type=level,
+        help="read everything each so many backups; 0 for never (default: of the configuration,"
+        " 30)",
     )
 
 

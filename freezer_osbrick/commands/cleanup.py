@@ -41,6 +41,12 @@ class Cleanup(base.OsbrickLister):
             metavar="<host>",
             help="this backup host is gone for good: remove what its runs left in the cloud, too",
         )
+        parser.add_argument(
+            "--kept-snapshots",
+            action="store_true",
+            help="remove the snapshots that backups with --keep-snapshot left on their volumes,"
+            " too: Cinder deletes no volume that has one",
+        )
         return parser
 
     def take_action(self, parsed_args: argparse.Namespace) -> Any:
@@ -53,6 +59,9 @@ class Cleanup(base.OsbrickLister):
             context.ledger,
             dry_run=parsed_args.dry_run,
             host_gone=parsed_args.host,
+            kept_snapshots=(
+                parsed_args.kept_snapshots or context.conf.osbrick.keep_snapshot is False
+            ),
         )
         if report.failed:
             self.exit_status = FAILED

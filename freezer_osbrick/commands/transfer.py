@@ -7,6 +7,7 @@ import argparse
 import contextlib
 from typing import TYPE_CHECKING, Any
 
+from freezer_osbrick import errors
 from freezer_osbrick.commands import base, progress
 from freezer_osbrick.commands.columns import (
     BackupId,
@@ -71,6 +72,16 @@ def count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number; give 1, 2, 3 and so on")
     return int(text)
+
+
+def share(text: str) -> float:
+    """A share such as ``5%`` or ``0.05``, for argparse."""
+    from freezer_osbrick import opts
+
+    try:
+        return opts.parse_share(text)
+    except errors.BadRequest as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 class TransferCommand(base.OsbrickLister):

@@ -6,7 +6,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from freezer_osbrick.commands import base, progress
+from freezer_osbrick.commands import base, progress, transfer
 from freezer_osbrick.commands.backup import days
 from freezer_osbrick.commands.columns import (
     BackupId,
@@ -86,7 +86,7 @@ class Verify(base.OsbrickLister):
         parser.add_argument(
             "--sample",
             metavar="<share>",
-            type=share,
+            type=transfer.share,
             default=1.0,
             help=(
                 "read only this share of the blocks of each backup, such as 5%%, chosen at random;"
@@ -135,15 +135,3 @@ class Verify(base.OsbrickLister):
             format_bytes(report.bytes_read),
         )
         return self.rows([backup.to_dict() for backup in report.backups], parsed_args)
-
-
-def share(text: str) -> float:
-    """A share such as ``5%`` or ``0.05``, for argparse."""
-    number = text.strip()
-    try:
-        value = float(number[:-1]) / 100 if number.endswith("%") else float(number)
-    except ValueError:
-        value = 0.0
-    if not 0 < value <= 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no share; write it as 5% or 0.05")
-    return value

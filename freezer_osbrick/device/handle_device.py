@@ -6,9 +6,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from oslo_log import log as logging
+
 from freezer_osbrick import errors
 from freezer_osbrick.device import identity
+from freezer_osbrick.device.hints import Extents, FrozenState, Mark
 from freezer_osbrick.device.volume_device import Device
+
+LOG = logging.getLogger(__name__)
 
 
 class HandleDevice(Device):
@@ -18,6 +23,8 @@ class HandleDevice(Device):
     calls at a time. The image may be open for writing whatever the attachment says, so
     ``writable`` is enforced here.
     """
+
+    hearsay = True
 
     def __init__(
         self, handle: Any, *, size: int, writable: bool, connection_info: Mapping[str, Any]
@@ -63,6 +70,25 @@ class HandleDevice(Device):
 
     def _flush(self) -> None:
         self._call(self.name, "flushed", self._image.flush)
+
+    def _unallocated(self) -> Extents:
+        from freezer_osbrick.device import rbd_changes
+
+        try:
+            return rbd_changes.holes(self._image, self.size)
+        except Exception as error:
+            LOG.warning("Ceph does not tell what of %s is allocated: %s", self.name, error)
+            return Extents()
+
+    def _mark(self, state: FrozenState) -> Mark | None:
+        from freezer_osbrick.device import rbd_changes
+
+        return rbd_changes.mark(self._image, state)
+
+    def _unchanged(self, state: FrozenState, since: Mark) -> Extents:
+        from freezer_osbrick.device import rbd_changes
+
+        return rbd_changes.unchanged(self._image, self.size, state, since)
 
     def _close(self) -> None:
         """Nothing: the connector closes image and cluster connection when it disconnects."""

@@ -8,7 +8,7 @@ import threading
 import time
 
 from freezer_osbrick import errors
-from freezer_osbrick.device.hints import Extents
+from freezer_osbrick.device.hints import Extents, FrozenState, Mark
 
 Buffer = bytes | bytearray | memoryview
 
@@ -28,6 +28,8 @@ class Device(abc.ABC):
     """
 
     descriptor: int | None = None
+    #: Whether ``unallocated`` and ``unchanged`` are the word of a storage, which has to be proved.
+    hearsay = False
 
     def __init__(self, name: str, size: int, *, writable: bool) -> None:
         self.name = name
@@ -62,6 +64,17 @@ class Device(abc.ABC):
     def _prove(self) -> None:  # noqa: B027  not every kind can tell
         """Ask the device itself who it is, where it can tell."""
 
+    def _unallocated(self) -> Extents:
+        """Where nothing was ever written, as the storage says."""
+        return self._holes()
+
+    def _mark(self, state: FrozenState) -> Mark | None:
+        """What this storage must be told to name what has changed since."""
+        return None
+
+    def _unchanged(self, state: FrozenState, since: Mark) -> Extents:
+        raise errors.HintsUnfit("The volume's storage does not tell what has changed.")
+
     # -- what callers use --------------------------------------------------------------------------
 
     def prove(self) -> None:
@@ -95,6 +108,34 @@ class Device(abc.ABC):
         """
         self._check(0, 0)
         return self._holes()
+
+    def unallocated(self) -> Extents:
+        """Ranges that read as zeros: proved ones, or by the word of the storage where the device is
+        ``hearsay``.
+
+        :raises errors.DeviceError: the device failed.
+        """
+        self._check(0, 0)
+        return self._unallocated()
+
+    def mark(self, state: FrozenState) -> Mark | None:
+        """What names the state that the device shows, for :meth:`unchanged` of a later one; None
+        where the storage does not tell what changes.
+
+        :param state: what the device was made of.
+        """
+        self._check(0, 0)
+        return self._mark(state)
+
+    def unchanged(self, state: FrozenState, since: Mark) -> Extents:
+        """Ranges that hold what they held in an earlier state, as the storage says.
+
+        :param state: what the device was made of.
+        :param since: the mark of the earlier state.
+        :raises errors.HintsUnfit: it cannot tell; the message says why.
+        """
+        self._check(0, 0)
+        return self._unchanged(state, since)
 
     def write(self, offset: int, data: Buffer) -> None:
         """Write all of ``data`` at ``offset`` (bytes).

@@ -13,15 +13,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from oslo_log import log
 
 from freezer_osbrick import errors, interruption
-from freezer_osbrick.cloud import borrowing, staging, volumes
+from freezer_osbrick.cloud import borrowing, kept, staging, volumes
 from freezer_osbrick.cloud.ledger import Run
+from freezer_osbrick.cloud.staging import FrozenVolume
 from freezer_osbrick.cloud.volumes import VolumeRecord
+from freezer_osbrick.device.hints import FrozenState
 from freezer_osbrick.operations import choice, contents, mirror, parallel
 from freezer_osbrick.operations.attach import attached
 from freezer_osbrick.operations.choice import Selection
-from freezer_osbrick.operations.contents import Contents
+from freezer_osbrick.operations.contents import Contents, Laid
 from freezer_osbrick.operations.context import Context
 from freezer_osbrick.operations.families import Families
+from freezer_osbrick.operations.hinting import Decision, Hinting, HintPolicy
 from freezer_osbrick.operations.instants import Instants
 from freezer_osbrick.operations.levels import Levels
 from freezer_osbrick.operations.mirror import Side
@@ -53,6 +56,7 @@ class BackupRequest:
     :param cold: a volume is detached from its server, backed up itself, and attached again.
     :param max_level, always_level, restart_always_level: as :class:`levels.Levels` has them.
     :param report_file: where the report is kept while the run goes on.
+    :param hints: what may be left unread.
     """
 
     volume_ids: tuple[str, ...]
@@ -68,6 +72,7 @@ class BackupRequest:
     restart_always_level: float | None = None
     report_file: str | None = None
     selection: Selection = Selection()
+    hints: HintPolicy = HintPolicy()
 
     @property
     def chosen(self) -> Selection:
@@ -154,12 +159,15 @@ class _VolumeBackup:
         self._report = report
         self._instants = instants
         self._group_snapshot_id: str | None = None
+        self._snapshot: FrozenVolume | None = None
+        self._state: FrozenState | None = None
         self._progress = Progress(report.volume_id, listener)
 
     def run(self) -> None:
         cloud = self._context.cloud
         record = volumes.capture(cloud, self._report.volume_id)
         self._tell(record)
+        self._hinting = Hinting(self._context, self._request.hints, record)
         with self._context.ledger.start("backup") as run:
             self._progress.enter("snapshot")
             with self._still(run, record) as volume_id:
@@ -170,6 +178,8 @@ class _VolumeBackup:
                         raise
                     self._note(f"It was backed up as blocks: {error}")
                     self._attach(run, volume_id, record, contents.BLOCKS)
+        if self._hinting.wrong:
+            self._keep_nothing(record)
 
     def _attach(self, run: Run, volume_id: str, record: VolumeRecord, content: str) -> None:
         """Store what is on the clone, or the volume itself. Where a file system was in use, its
@@ -234,11 +244,15 @@ class _VolumeBackup:
         with instants.of(record) as instant:
             if instant is None:
                 self._frozen_at = int(time.time())
-                with staging.frozen_clone(cloud, run, record) as clone_id:
-                    yield clone_id
+                with staging.snapshot_of(cloud, run, record) as self._snapshot:
+                    snapshot = self._snapshot.snapshot
+                    self._state = FrozenState(record.id, snapshot.id)
+                    with staging.clone_of(cloud, run, record, snapshot) as clone_id:
+                        yield clone_id
                 return
             self._frozen_at = instant.time
             self._group_snapshot_id = instant.group_snapshot_id
+            self._state = FrozenState(record.id, instant.snapshot.id)
             with staging.clone_of(cloud, run, record, instant.snapshot) as clone_id:
                 yield clone_id
 
@@ -249,19 +263,36 @@ class _VolumeBackup:
         shared; and side by side they would take the memory of as many volumes.
         """
         backup_id = os.urandom(form.OBJECT_ID_SIZE)
+        hinted = _Hinted(self._hinting, self._state)
+        self._report.notes += self._hinting.look(
+            opened.device,
+            self._state,
+            keepable=self._snapshot is not None,
+            blocks=opened.kind == contents.BLOCKS,
+        )
 
         def one(repository: Repository, report: CopyReport) -> None:
             shared = self._shared[report.repository]
             copy = _Copy(
-                self._context, repository, self._request, shared, opened, report, self._progress
+                *(self._context, repository, self._request, shared, opened, hinted),
+                *(report, self._progress),
             )
             copy.store(backup_id, record, frozen_at, self._group_snapshot_id)
+            if self._snapshot is not None:
+                self._snapshot.keep = self._hinting.keep
 
         mirror.each(self._sides, self._report, one)
         self._report.backup_id = backup_id.hex()
         self._report.time_stamp = frozen_at
         self._report.content = opened.kind
         self._report.notes += opened.notes
+
+    def _keep_nothing(self, record: VolumeRecord) -> None:
+        """What an earlier backup kept is of no use to a volume whose storage is not believed."""
+        try:
+            kept.remove_of(self._context.cloud, record.id)
+        except errors.OsbrickError as error:
+            self._note(f"What was kept for change hints stays: {error}")
 
     def _tell(self, record: VolumeRecord) -> None:
         report = self._report
@@ -276,6 +307,16 @@ class _VolumeBackup:
             )
 
 
+@dataclasses.dataclass(frozen=True)
+class _Hinted:
+    """
+    :param state: what the attached volume shows; None for a volume that is read itself.
+    """
+
+    hinting: Hinting
+    state: FrozenState | None
+
+
 class _Copy:
     """The backup in one repository."""
 
@@ -286,6 +327,7 @@ class _Copy:
         request: BackupRequest,
         shared: _Shared,
         opened: Contents,
+        hinted: _Hinted,
         report: CopyReport,
         progress: Progress,
     ) -> None:
@@ -294,6 +336,7 @@ class _Copy:
         self._request = request
         self._shared = shared
         self._contents = opened
+        self._hinted = hinted
         self._report = report
         self._progress = progress
         self._instant: str | None = None
@@ -377,12 +420,15 @@ class _Copy:
 
         self._progress.enter("look")
         with self._contents.laid_out(self._repository, parent) as laid:
+            decision = self._decide(laid, parent, backup_id)
+            head.update(decision.facts)
             writer = BackupWriter(
                 self._repository,
                 backup_id,
                 laid.device,
                 parent=parent,
-                hints=laid.hints,
+                hints=decision.hints,
+                read=decision.read,
                 threads=self._context.budget,
                 compression_level=settings.compression_level,
                 progress=self._progress,
@@ -392,6 +438,15 @@ class _Copy:
         lease.prove_commit(lambda: self._repository.store.delete(name))
         self._tell_stored(plan, amounts)
         self._tell_unread(record.id)
+
+    def _decide(self, laid: Laid, parent: Manifest | None, backup_id: bytes) -> Decision:
+        """What need not be read."""
+        if laid.hints is not None:
+            return Decision(laid.hints)
+        return self._hinted.hinting.decide(
+            *(self._repository, parent, laid.device, self._hinted.state),
+            *(self._report, backup_id.hex()),
+        )
 
     def _head(self, backup_id: bytes, record: VolumeRecord, frozen_at: int, plan: Plan) -> Head:
         return {

@@ -41,21 +41,23 @@ class Laid:
     """A volume as it is to be stored.
 
     :param device: what is read.
-    :param hints: what of it need not be.
+    :param hints: what of it need not be; None where the device itself has to be asked.
     """
 
     device: Device
-    hints: Hints
+    hints: Hints | None
 
 
 class Contents(Protocol):
     """One kind of content of one attached volume.
 
     :ivar kind: as it stands in the manifest.
+    :ivar device: the volume.
     :ivar notes: what the owner of the volume should know, a sentence each.
     """
 
     kind: str
+    device: Device
     notes: Sequence[str]
 
     def laid_out(
@@ -87,17 +89,17 @@ class Blocks:
     notes: Sequence[str] = ()
 
     def __init__(self, device: Device) -> None:
-        self._device = device
+        self.device = device
 
     @contextlib.contextmanager
     def laid_out(self, repository: Repository, parent: Manifest | None) -> Iterator[Laid]:
-        yield Laid(self._device, Hints(zeros=self._device.holes()))
+        yield Laid(self.device, None)
 
     def facts(self) -> dict[str, Any]:
         return {}
 
     def prove(self) -> None:
-        self._device.prove()
+        self.device.prove()
 
     def unread(self) -> list[Unread]:
         return []
@@ -114,8 +116,8 @@ class Files:
         """:param device: that the file systems are on.
         :param patterns: of what is left out.
         """
+        self.device = device
         self.notes: Sequence[str] = mounted.disk.notes
-        self._device = device
         self._volume_id = volume_id
         self._source = mounted
         self._patterns = patterns
@@ -143,7 +145,7 @@ class Files:
         return {"files": {**self._facts, "unread": unread}}
 
     def prove(self) -> None:
-        self._device.prove()
+        self.device.prove()
 
     def unread(self) -> list[Unread]:
         return list(self._unread)

@@ -24,6 +24,12 @@ LOG = log.getLogger(__name__)
 _PLACE = ("endpoint", "region", "auth_url", "storage_url")
 
 
+# Of a copy, told of the volume too.
+_FIELDS = (
+    *("level", "bytes_read", "bytes_zero", "bytes_reused", "bytes_new", "bytes_stored"),
+    *("hints", "blocks_audited"),
+)
+
 # Says that the volume has to be attached in another way, whatever the repository.
 _OF_THE_VOLUME = (errors.NoFileSystem, errors.JournalDirty)
 
@@ -138,5 +144,5 @@ def _sum_up(report: VolumeReport, copies: Sequence[CopyReport]) -> None:
         return
     report.repository = None if alone else stored.repository
     report.state, report.reason = stored.state, stored.reason
-    for field in ("level", "bytes_read", "bytes_zero", "bytes_reused", "bytes_new", "bytes_stored"):
+    for field in _FIELDS:
         setattr(report, field, getattr(stored, field))

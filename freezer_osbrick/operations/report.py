@@ -35,6 +35,8 @@ class CopyReport:
     bytes_reused: int | None = None
     bytes_new: int | None = None
     bytes_stored: int | None = None
+    hints: str | None = None
+    blocks_audited: int | None = None
     notes: list[str] = dataclasses.field(default_factory=list)
 
 
@@ -50,6 +52,10 @@ class VolumeReport:
     :param bytes_reused: of the volume, found in the parent (backup) or in place (restore).
     :param bytes_new: of the volume, stored by this backup, before compression.
     :param bytes_stored: put into the repository.
+    :param hints: of a backup that builds on another, what became of the storage's word on what has
+        changed since: ``used``; ``unfit``, ``wrong``, ``off`` or ``whole read``, and then a note
+        says why.
+    :param blocks_audited: that were read to prove that word.
     :param bytes_written: to the restored volume.
     :param target: of a restore: ``clone`` of the existing volume, ``new``, or
         ``in place``.
@@ -77,6 +83,8 @@ class VolumeReport:
     bytes_reused: int | None = None
     bytes_new: int | None = None
     bytes_stored: int | None = None
+    hints: str | None = None
+    blocks_audited: int | None = None
     bytes_written: int | None = None
     seconds: float | None = None
     restored_volume_id: str | None = None

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from oslo_log import log
 
 from freezer_osbrick import errors, interruption
-from freezer_osbrick.cloud import volumes
+from freezer_osbrick.cloud import kept, volumes
 from freezer_osbrick.cloud.ledger import Run
 from freezer_osbrick.cloud.volumes import VolumeRecord
 from freezer_osbrick.device.volume_device import Device
@@ -352,7 +352,9 @@ class _VolumeRestore:
             report.notes.append(f"The old volume {existing.id} is kept: not all was restored.")
         elif self._request.remove_old_vol:
             try:
-                volumes.remove_replaced(cloud, existing.id)
+                volumes.remove_replaced(
+                    cloud, existing.id, first=lambda: kept.remove_of(cloud, existing.id)
+                )
             except errors.OsbrickError as error:
                 report.notes.append(f"The old volume {existing.id} was not removed: {error}")
                 LOG.warning("%s", report.notes[-1])

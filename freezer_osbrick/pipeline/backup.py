@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import array
 import dataclasses
 import threading
 import time
@@ -28,6 +29,10 @@ from freezer_osbrick.repository.maps import MapReader
 from freezer_osbrick.repository.packs import PackWriter, Uploads
 from freezer_osbrick.repository.repository import Repository
 from freezer_osbrick.store.base import Buffer
+
+# Chunks in one step, at most: so that progress is seen, and segments of the manifest are finished
+# in their order.
+_SPAN = 512
 
 
 @dataclasses.dataclass
@@ -61,12 +66,14 @@ class BackupWriter:
         hints: Hints = NO_HINTS,
         threads: int | workers.Budget = 4,
         compression_level: int = 1,
+        read: int = 0,
         progress: Progress,
     ) -> None:
         """:param parent: a complete backup in the same repository; what it holds at the same place
             is not stored again.
         :param hints: what need not be read.
         :param compression_level: of zstd; 0 stores blocks as they are.
+        :param read: bytes that were read already, to prove the hints.
         """
         self._repository = repository
         self._device = device
@@ -80,7 +87,7 @@ class BackupWriter:
         self._blocks = PackWriter(repository, form.KIND_BLOCKS, self._uploads)
         self._maps = PackWriter(repository, form.KIND_MAPS, self._uploads)
         self._manifest = ManifestWriter(repository, backup_id, device.size)
-        self._amounts = Amounts()
+        self._amounts = Amounts(read=read)
         self._lock = threading.Lock()
 
     def run(self, head: Head, before_commit: Callable[[], None] = lambda: None) -> Amounts:
@@ -96,9 +103,9 @@ class BackupWriter:
             if self._parent:
                 self._manifest.inherit(self._parent.packs)
                 self._forget_tail(self._parent)
-            count = self._repository.chunk_count(self._device.size)
             self._progress.enter("read", self._device.size)
-            workers.run(count, self._threads, self._make_step)
+            spans = self._spans()
+            workers.run(len(spans) - 1, self._threads, lambda: self._make_step(spans))
             self._blocks.finish()
             self._maps.finish()
             self._progress.enter("commit")
@@ -115,15 +122,39 @@ class BackupWriter:
             self._uploads.close()
             self._manifest.close()
 
-    def _make_step(self) -> workers.Step:
+    def _spans(self) -> array.array[int]:
+        """Where each step begins, and where the last one ends: chunks that hints tell all about
+        are taken many at a time, the others one by one."""
+        count = self._repository.chunk_count(self._device.size)
+        told = bytearray(count)
+        for extents in (self._hints.zeros, self._hints.unchanged):
+            for offset, length in extents:
+                first = -(-offset // self._repository.chunk_size)
+                last = (offset + length) // self._repository.chunk_size
+                told[first:last] = b"\1" * max(0, last - first)
+        spans = array.array("Q", [0])
+        for index in range(1, count):
+            if not told[index] or not told[index - 1] or index % _SPAN == 0:
+                spans.append(index)
+        if count:
+            spans.append(count)
+        return spans
+
+    def _make_step(self, spans: array.array[int]) -> workers.Step:
         buffer = ChunkBuffer(self._repository)
         compressor = zstandard.ZstdCompressor(level=self._level) if self._level else None
         size = self._device.size
         chunk_size = self._repository.chunk_size
 
-        def step(index: int) -> None:
-            offset = index * chunk_size
-            self._chunk(index, offset, min(chunk_size, size - offset), buffer, compressor)
+        def step(number: int) -> None:
+            amounts = Amounts()
+            first, last = spans[number], spans[number + 1]
+            for index in range(first, last):
+                offset = index * chunk_size
+                length = min(chunk_size, size - offset)
+                self._chunk(index, offset, length, buffer, compressor, amounts)
+            self._count(amounts)
+            self._progress.advance(min(last * chunk_size, size) - first * chunk_size)
 
         return step
 
@@ -134,22 +165,20 @@ class BackupWriter:
         length: int,
         buffer: ChunkBuffer,
         compressor: zstandard.ZstdCompressor | None,
+        amounts: Amounts,
     ) -> None:
         """Find out what a chunk is, and store what is new of it."""
         before = self._parent_entry(index)
-        amounts = Amounts()
         entry = self._hinted(offset, length, before)
         if entry is None:
             block_ids = self._read(index, offset, length, before, buffer, amounts)
             entry = self._entry_of(index, block_ids, before, buffer, compressor, amounts)
         if entry.zeros:
-            amounts.zeros = length
+            amounts.zeros += length
             self._forget(index, before)
         elif entry is before:
-            amounts.reused = length
+            amounts.reused += length
         self._manifest.set(index, entry)
-        self._count(amounts)
-        self._progress.advance(length)
 
     def _hinted(self, offset: int, length: int, before: Entry) -> Entry | None:
         """The chunk where hints say all about it."""
@@ -179,10 +208,10 @@ class BackupWriter:
         hints = self._hints
         if hints.zeros.touch(offset, length) or hints.unchanged.touch(offset, length):
             known = self._known_ids(index, offset, length, before)
-            amounts.read = buffer.read_unknown(self._device, offset, length, known)
+            amounts.read += buffer.read_unknown(self._device, offset, length, known)
             return buffer.block_ids_but(known)
         buffer.read(self._device, offset, length)
-        amounts.read = length
+        amounts.read += length
         if buffer.all_zeros():
             return bytes(buffer.block_count * form.ID_SIZE)
         return buffer.block_ids()

@@ -76,8 +76,22 @@ def test_settings_reach_a_backup_in_each_way(by: Any) -> None:
         "restart_always_level": None,
         "report_file": None,
         "selection": {},
+        "hints": {"use": True, "keep": None, "audit": None, "full_read_every": None},
         "parallel": 10,
     }
+
+
+def test_change_hints_in_each_way(by: Any) -> None:
+    given = {"keep_snapshot": True, "no_hints": True, "audit": "2.5%", "full_read_every": 7}
+    run = by({**BACKUP, **given})
+    assert run.status == 0, run.stderr
+    assert run.call("backup")["hints"] == {
+        "use": False,
+        "keep": True,
+        "audit": 0.025,
+        "full_read_every": 7,
+    }
+    assert by({**BACKUP, "audit": "much"}).status != 0
 
 
 def test_settings_reach_a_restore_in_each_way(by: Any) -> None:

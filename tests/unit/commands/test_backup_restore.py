@@ -50,6 +50,20 @@ def test_backup_takes_every_option(run, operations) -> None:
     assert levels == (6, 3, 7.5)
 
 
+def test_backup_takes_change_hints_as_asked(run, operations) -> None:
+    operations.answers["backup"] = run_report(volume_report())
+    assert run("backup", VOLUME, "--repository", "/b").status == 0
+    hints = operations.asked("backup").args[1].hints
+    assert (hints.use, hints.keep, hints.audit, hints.full_read_every) == (True, None, None, None)
+    operations.calls.clear()
+    line = "--keep-snapshot --no-hints --audit 5% --full-read-every 7"
+    assert run("backup", VOLUME, "--repository", "/b", *line.split()).status == 0
+    hints = operations.asked("backup").args[1].hints
+    assert (hints.use, hints.keep, hints.audit, hints.full_read_every) == (False, True, 0.05, 7)
+    outcome = run("backup", VOLUME, "--repository", "/b", "--audit", "0")
+    assert outcome.status == 2
+
+
 def test_backup_takes_every_choice(run, operations) -> None:
     operations.answers["backup"] = run_report(volume_report())
     line = (

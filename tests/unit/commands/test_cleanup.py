@@ -30,7 +30,7 @@ def test_all_removed(run, operations) -> None:
     ]
     asked = operations.asked("cleanup")
     assert asked.args == ("host", "ledger")
-    assert asked.options == {"dry_run": False, "host_gone": None}
+    assert asked.options == {"dry_run": False, "host_gone": None, "kept_snapshots": False}
 
 
 def test_something_stayed(run, operations) -> None:
@@ -43,7 +43,14 @@ def test_something_stayed(run, operations) -> None:
 def test_options(run, operations) -> None:
     operations.answers["cleanup"] = report()
     assert run("cleanup", "--dry-run", "--host", "node7").status == 0
-    assert operations.asked("cleanup").options == {"dry_run": True, "host_gone": "node7"}
+    assert operations.asked("cleanup").options == {
+        "dry_run": True,
+        "host_gone": "node7",
+        "kept_snapshots": False,
+    }
+    operations.calls.clear()
+    assert run("cleanup", "--kept-snapshots").status == 0
+    assert operations.asked("cleanup").options["kept_snapshots"] is True
 
 
 def test_nothing_was_left(run, operations) -> None:

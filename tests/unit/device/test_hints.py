@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from freezer_osbrick.device.hints import Extents
+from freezer_osbrick.device.hints import Extents, Gathering
 from freezer_osbrick.device.path_device import PathDevice
 
 SIZE = 40
@@ -59,3 +59,20 @@ def test_holes_of_a_file(tmp_path):
     assert not holes.touch(1 << 20, 1 << 20)
     content = path.read_bytes()
     assert not any(any(content[offset : offset + length]) for offset, length in holes)
+
+
+@given(ranges, st.integers(1, 12), st.integers(1, 5))
+def test_what_is_gathered_is_never_less_than_was_told(told, grain, most):
+    gathering = Gathering(grain, most)
+    for offset, length in told:
+        gathering.add(offset, length)
+    extents = gathering.extents()
+    assert bytes_in(extents) >= bytes_in(told)
+    assert len(list(extents)) <= most
+
+
+def test_gathered_as_told_while_they_are_few():
+    gathering = Gathering(grain=4, most=10)
+    for pair in ((0, 3), (3, 1), (100, 5), (107, 1), (200, 1)):
+        gathering.add(*pair)
+    assert list(gathering.extents()) == [(0, 4), (100, 8), (200, 1)]

@@ -4,20 +4,13 @@
 from __future__ import annotations
 
 import glob
-import importlib
 import os
-import pathlib
-import shutil
 import signal
-import subprocess
-import sys
 import tempfile
-from collections.abc import Iterator
 
 import pytest
 from os_brick.initiator import linuxrbd
 
-from devstack.embedded.embedded_cloud.client import EmbeddedCloud
 from freezer_osbrick import errors
 from freezer_osbrick.cloud import staging, volumes
 from freezer_osbrick.cloud.volumes import VolumeRecord
@@ -27,57 +20,6 @@ from tests.functional.workbench import Workbench
 
 MIB = 1 << 20
 GIB = 1 << 30
-_DEBIAN = "/usr/lib/python3/dist-packages"
-
-pytestmark = pytest.mark.skipif(shutil.which("ceph-mon") is None, reason="Ceph is not installed")
-
-
-@pytest.fixture(scope="module")
-def modules(tmp_path_factory: pytest.TempPathFactory) -> Iterator[pathlib.Path]:
-    """A folder with Ceph's two modules, where this Python can load them and does not have them."""
-    folder = tmp_path_factory.mktemp("modules")
-    tag = f"cpython-{sys.version_info.major}{sys.version_info.minor}-*"
-    for name in ("rados", "rbd"):
-        found = glob.glob(f"{_DEBIAN}/{name}.{tag}.so")
-        if not found:
-            pytest.skip(f"there is no module {name} for this Python")
-        (folder / os.path.basename(found[0])).symlink_to(found[0])
-    before = linuxrbd.rados, linuxrbd.rbd
-    sys.path.insert(0, str(folder))
-    linuxrbd.rados = importlib.import_module("rados")
-    linuxrbd.rbd = importlib.import_module("rbd")
-    yield folder
-    sys.path.remove(str(folder))
-    linuxrbd.rados, linuxrbd.rbd = before
-
-
-@pytest.fixture(scope="module")
-def ceph_cloud(
-    cloud: EmbeddedCloud, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[EmbeddedCloud]:
-    own = EmbeddedCloud(tmp_path_factory.mktemp("ceph") / "state")
-    try:
-        own.up("--venv", cloud.status()["venv"], "--ceph")
-        yield own
-    finally:
-        own.down(wipe=True)
-
-
-@pytest.fixture
-def bench(
-    ceph_cloud: EmbeddedCloud, modules: pathlib.Path, tmp_path: pathlib.Path
-) -> Iterator[Workbench]:
-    bench = Workbench(ceph_cloud, tmp_path / "state")
-    bench.use_ceph(ceph_cloud.status()["ceph_keyring"], modules)
-    yield bench
-    bench.close()
-    assert images(ceph_cloud) == []
-
-
-def images(cloud: EmbeddedCloud) -> list[str]:
-    conf = cloud.status()["ceph_conf"]
-    line = ["rbd", "-c", conf, "-n", "client.cinder", "ls", "volumes"]
-    return subprocess.run(line, capture_output=True, text=True, check=True).stdout.split()
 
 
 def temporary_files() -> set[str]:
