@@ -38,6 +38,7 @@ class Manager:
         self.cinder = cinder
         self.kind = kind
         self.all: dict[str, Resource] = {}
+        self.made = 0
         self.after_create: list[str] = []
         self.after_delete: list[str] = []
         self.fault: Callable[[str, Any], None] = lambda verb, resource: None
@@ -52,7 +53,12 @@ class Manager:
         fields.pop("force", None)
         metadata = dict(fields.pop("metadata", None) or {})
         if self.kind == "snapshot":
-            fields.update(volume_id=first, size=self.cinder.volumes.all[first].size)
+            self.made += 1
+            fields.update(
+                volume_id=first,
+                size=self.cinder.volumes.all[first].size,
+                created_at=f"2026-01-01T00:00:{self.made:02}",
+            )
         else:
             fields.update(size=first, bootable="false", volume_image_metadata={})
         status = self.after_create.pop(0) if self.after_create else "available"
@@ -88,6 +94,10 @@ class Manager:
         self._log("set_metadata", identifier)
         self.all[identifier].metadata.update(metadata)
 
+    def update(self, identifier: str, **fields: Any) -> None:
+        self._log("update", identifier)
+        vars(self.all[identifier]).update(fields)
+
     def delete_metadata(self, identifier: str, keys: list[str]) -> None:
         self._log("delete_metadata", identifier)
         for key in keys:
@@ -98,10 +108,6 @@ class Manager:
 class Volumes(Manager):
     def force_delete(self, identifier: str) -> None:
         self.delete(identifier, force=True)
-
-    def update(self, identifier: str, **fields: Any) -> None:
-        self._log("update", identifier)
-        vars(self.all[identifier]).update(fields)
 
     def update_all_metadata(self, identifier: str, metadata: dict[str, str]) -> None:
         self._log("update_all_metadata", identifier)
