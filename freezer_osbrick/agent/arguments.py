@@ -18,7 +18,7 @@ from oslo_config import cfg
 from oslo_log import log
 
 from freezer_osbrick import errors
-from freezer_osbrick.agent import job_file, options, places
+from freezer_osbrick.agent import job_file, options, places, plain_log
 
 if TYPE_CHECKING:
     from freezer_osbrick.operations import choice
@@ -121,6 +121,7 @@ def patch(config: Any) -> None:
         # Freezer leaves out an option whose value is None, and every one must be an attribute.
         config.DEFAULT_PARAMS.setdefault(option.dest, option.default)
     config.get_backup_args = get_backup_args
+    plain_log.leave_out_tracebacks()
 
 
 def _our_job(conf: cfg.ConfigOpts) -> job_file.JobFile | None:

@@ -80,7 +80,7 @@ def _validate_backup(stock: Callable[..., None], job: Any) -> None:
     stock(job)
     if not job.conf.incremental and (job.conf.max_level or job.conf.always_level):
         # Freezer says this for files; for volumes it would silently make full backups.
-        raise ValueError("backup-level options require the incremental option")
+        raise errors.BadRequest("Levels are for incremental backups: give --incremental, too.")
 
 
 def _execute_backup(stock: Callable[..., dict[str, Any]], job: Any) -> dict[str, Any]:
@@ -94,7 +94,7 @@ def _execute_backup(stock: Callable[..., dict[str, Any]], job: Any) -> dict[str,
         job.engine.report,
         job.conf.osbrick.places,
         incremental=bool(job.conf.incremental),
-        encrypted=bool(job.conf.encrypt_pass_file),
+        key_file=job.conf.encrypt_pass_file or None,
     )
     if failures:
         # Freezer says nothing of a job that fails, and nobody could restore what is stored.

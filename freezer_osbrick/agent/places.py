@@ -12,6 +12,12 @@ from typing import Any
 from freezer_osbrick import errors
 
 _WORDS = ("storage", "container", "ssh_key", "ssh_username", "ssh_host", "ssh_port")
+# What else a restore needs to find the repository, by the storage; no secret.
+_FURTHER_WORDS = {
+    "s3": ("endpoint", "access_key"),
+    "ftp": ("ftp_host", "ftp_port", "ftp_username"),
+    "ftps": ("ftp_host", "ftp_port", "ftp_username"),
+}
 _SECRET_FLAGS = ("--secret-key", "--ssh-password", "--ftp-password")
 
 
@@ -74,6 +80,8 @@ def of(values: Mapping[str, Any]) -> Place:
     limits = {name: values.get(name) for name in ("upload_limit", "download_limit")}
     given = {name: str(rate) for name, rate in limits.items() if rate not in (None, -1)}
     words = {name: values.get(name) or "" for name in _WORDS}
+    further = _FURTHER_WORDS.get(storage, ())
+    words.update(_set({name: place.settings.get(name) or values.get(name) for name in further}))
     return Place(place.url, {**place.settings, **given}, words=words)
 
 

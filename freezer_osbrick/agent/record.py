@@ -37,7 +37,7 @@ def of_backup(
     places: Sequence[Any],
     *,
     incremental: bool,
-    encrypted: bool,
+    key_file: str | None,
 ) -> dict[str, Any]:
     """Freezer's own record, completed. Of several storages it names the first that has the backup:
     a restore made of the record finds it there.
@@ -47,6 +47,7 @@ def of_backup(
     :param places: the storages of the run.
     :param incremental: kept beside the levels, since Freezer refuses levels without it at a
         restore.
+    :param key_file: path of the file whose secret seals the repository, on this host.
     """
     level = stock["curr_backup_level"]
     first = done(report)[0].repository
@@ -56,7 +57,8 @@ def of_backup(
         **words,
         "level": level,
         "incremental": incremental,
-        "encrypted": encrypted,
+        "encrypted": bool(key_file),
+        **({"encrypt_pass_file": key_file} if key_file else {}),
         "osbrick": _entries(report),
     }
 

@@ -8,6 +8,8 @@ import functools
 from collections.abc import Mapping
 from typing import Any
 
+from django.utils.text import format_lazy
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 from freezer_ui.api import api
 from freezer_ui.utils import timestamp_to_string
@@ -16,6 +18,15 @@ from horizon import exceptions, forms, workflows
 from freezer_osbrick.dashboard import chart, fields, settings
 
 _MOST_RECORDS = 500  # looked at for the chart
+# What the engine says of a volume, for people.
+_STATES = {
+    "success": _("Success"),
+    "partial": _("Partial"),
+    "error": _("Error"),
+    "excluded": _("Left out"),
+    "interrupted": _("Interrupted"),
+    "waiting": _("Not begun"),
+}
 
 
 def patch(views: Any) -> None:
@@ -71,10 +82,19 @@ def _row(volume: Mapping[str, Any]) -> dict[str, Any]:
     stored = volume.get("bytes_stored") or 0
     return {
         **volume,
+        "content": _content(volume),
+        "state": _STATES.get(volume["state"], volume["state"]),
         "size": size,
         "stored": stored,
         "saved": max(size - stored, 0) if volume.get("backup_id") else 0,
     }
+
+
+def _content(volume: Mapping[str, Any]) -> Any:
+    if volume.get("content") != "files":
+        return _("Blocks")
+    found = ", ".join(volume.get("file_systems") or ())
+    return format_lazy(_("Files: {file_systems}"), file_systems=found) if found else _("Files")
 
 
 def _records_beside(request: Any, record: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -98,8 +118,11 @@ class ChooseVolumes(fields.RestoreFields, workflows.Action):
         label=_("Client"),
         help_text=_("The host that restores. It must reach the place where the backup is stored."),
     )
+    osbrick_encrypt_pass_file = fields.KeyFile(
+        help_text=_("Path, on the client, of the file with the secret of this sealed backup.")
+    )
 
-    field_order = ("osbrick_volumes", "client")
+    field_order = ("osbrick_volumes", "client", "osbrick_encrypt_pass_file")
 
     class Meta:
         name = _("Restore Volumes")
@@ -116,6 +139,11 @@ class ChooseVolumes(fields.RestoreFields, workflows.Action):
             for volume in volumes
         ]
         self.fields["osbrick_volumes"].initial = [volume["volume_id"] for volume in volumes]
+        if metadata.get("encrypted"):
+            known = metadata.get("encrypt_pass_file")
+            self.fields["osbrick_encrypt_pass_file"].initial = known
+        else:
+            del self.fields["osbrick_encrypt_pass_file"]
         clients = api.Client(request).list()
         self.fields["client"].choices = [(one.client_id, one.hostname) for one in clients]
         self.fields["client"].initial = _usual_client(request, metadata, clients)
@@ -177,7 +205,8 @@ class RestoreVolumes(workflows.Workflow):
             taken = timestamp_to_string(metadata["time_stamp"])
             job = {
                 "client_id": data["client"],
-                "description": f"Restore {metadata['backup_name']} of {taken}",
+                "description": gettext("Restore %(name)s of %(date)s")
+                % {"name": metadata["backup_name"], "date": taken},
                 "job_schedule": {},
                 "job_actions": [
                     {"freezer_action": action, "max_retries": 0, "max_retries_interval": 1}

@@ -27,6 +27,13 @@ class Several(forms.MultipleChoiceField):
         return True
 
 
+class KeyFile(forms.CharField):
+    """The path of the file with the secret of a sealed repository."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(label=_("Key File"), required=False, **options)
+
+
 class RestoreFields(forms.Form):
     """Where a restore goes, and what becomes of what was there."""
 

@@ -52,6 +52,13 @@ _STRANGE = (
     *("restart_always_level",),
 )
 
+# Of a record: where its backups lie, and what opens them.
+_KEPT = (
+    *("storage", "container", "backup_name", "hostname", "encrypt_pass_file"),
+    *("ssh_host", "ssh_port", "ssh_username", "ssh_key", "endpoint", "access_key"),
+    *("ftp_host", "ftp_port", "ftp_username"),
+)
+
 
 def is_ours(document: Mapping[str, Any]) -> bool:
     """Whether an action, or the metadata of a backup's record, is of this engine."""
@@ -122,8 +129,7 @@ def of_restore(metadata: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str
     :param metadata: the record's.
     :param data: cleaned values of the form; ``osbrick_volumes`` are the ids of volumes.
     """
-    places = ("storage", "container", "ssh_host", "ssh_port", "ssh_username", "ssh_key")
-    kept = {key: metadata[key] for key in (*places, "backup_name", "hostname") if metadata.get(key)}
+    kept = {key: metadata[key] for key in _KEPT if metadata.get(key)}
     chosen = [
         volume for volume in volumes_of(metadata) if volume["volume_id"] in data["osbrick_volumes"]
     ]

@@ -88,9 +88,7 @@ class OsbrickAction(fields.RestoreFields, workflows.Action):
         min_value=1,
         help_text=_("Empty: as the client is configured, which is 10 as it is installed."),
     )
-    osbrick_encrypt_pass_file = forms.CharField(
-        label=_("Key File"),
-        required=False,
+    osbrick_encrypt_pass_file = fields.KeyFile(
         help_text=_(
             "Path, on the client, of the file whose secret seals the repository. The first backup "
             "decides whether a repository is sealed."

@@ -285,6 +285,7 @@ class _VolumeBackup:
         self._report.backup_id = backup_id.hex()
         self._report.time_stamp = frozen_at
         self._report.content = opened.kind
+        self._report.file_systems = list(opened.file_systems)
         self._report.notes += opened.notes
 
     def _keep_nothing(self, record: VolumeRecord) -> None:

@@ -54,11 +54,13 @@ class Contents(Protocol):
     :ivar kind: as it stands in the manifest.
     :ivar device: the volume.
     :ivar notes: what the owner of the volume should know, a sentence each.
+    :ivar file_systems: whose files are stored, such as ``ext4 on partition 1``.
     """
 
     kind: str
     device: Device
     notes: Sequence[str]
+    file_systems: Sequence[str]
 
     def laid_out(
         self, repository: Repository, parent: Manifest | None
@@ -87,6 +89,7 @@ class Blocks:
 
     kind = BLOCKS
     notes: Sequence[str] = ()
+    file_systems: Sequence[str] = ()
 
     def __init__(self, device: Device) -> None:
         self.device = device
@@ -118,6 +121,7 @@ class Files:
         """
         self.device = device
         self.notes: Sequence[str] = mounted.disk.notes
+        self.file_systems: Sequence[str] = [place.label for place in mounted.disk.places]
         self._volume_id = volume_id
         self._source = mounted
         self._patterns = patterns

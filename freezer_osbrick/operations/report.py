@@ -62,6 +62,7 @@ class VolumeReport:
     :param verified: the restored volume was read back and compared.
     :param removed_volume_id: the volume that the restored one replaces, and that was deleted.
     :param content: of the backup: ``blocks`` or ``files``.
+    :param file_systems: of a backup of files, a name each, such as ``ext4 on partition 1``.
     :param repository: of several, the one that the other fields tell of: the first that got the
         backup, or the one that was restored from.
     :param copies: of a backup, in each repository where there are several.
@@ -92,6 +93,7 @@ class VolumeReport:
     verified: bool | None = None
     removed_volume_id: str | None = None
     content: str | None = None
+    file_systems: list[str] = dataclasses.field(default_factory=list)
     repository: str | None = None
     copies: list[CopyReport] = dataclasses.field(default_factory=list)
     notes: list[str] = dataclasses.field(default_factory=list)

@@ -43,7 +43,7 @@ class Person:
         self.page.wait_for_load_state("networkidle")
 
     def open(self, panel: str) -> None:
-        """A page of the group "Backup and Restore"."""
+        """A page of the group "Backup and Restore": ``actions``, or ``actions/create``."""
         self.page.goto(f"{self._address}/project/freezer-{panel}/")
         self.page.wait_for_load_state("networkidle")
 
@@ -113,8 +113,14 @@ _OVERFLOW = """
 
 
 @contextlib.contextmanager
-def person(address: str, pictures: pathlib.Path) -> Iterator[Person]:
-    """A new browser window on a Horizon."""
+def person(
+    address: str, pictures: pathlib.Path, *, size: tuple[int, int] = (1400, 1000), **more: Any
+) -> Iterator[Person]:
+    """A new browser window on a Horizon.
+
+    :param size: of the window, in pixels.
+    :param more: settings of Playwright for it, such as ``locale``.
+    """
     playwright = pytest.importorskip("playwright.sync_api")
     chromium = shutil.which("chromium")
     if chromium is None:
@@ -123,7 +129,7 @@ def person(address: str, pictures: pathlib.Path) -> Iterator[Person]:
     with playwright.sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=chromium, headless=True, args=FLAGS)
         try:
-            page = browser.new_page(viewport={"width": 1400, "height": 1000})
+            page = browser.new_page(viewport={"width": size[0], "height": size[1]}, **more)
             yield Person(page, address, pictures)
         finally:
             browser.close()

@@ -11,6 +11,7 @@ import contextlib
 import os
 import shutil
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -18,9 +19,11 @@ pytest.importorskip("freezer")
 pytest.importorskip("freezerclient")
 
 from devstack.embedded.embedded_cloud.client import EmbeddedCloud
-from tests.freezer import rig
+from tests.freezer import browser, rig
 from tests.freezer.client import Person
 from tests.functional.backup_host import BackupHost, backup_host
+
+PICTURES = rig.SERVICES.folder / "pictures"  # of all pages that the tests look at
 
 
 @pytest.fixture(scope="session")
@@ -84,6 +87,32 @@ def scheduler_of(
     folder = host.folder / f"scheduler-{project}"
     with rig.scheduler(folder, host.environment(project), **options) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def horizon(
+    cloud: EmbeddedCloud, freezer_api: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
+    """The address of Horizon."""
+    with rig.horizon(cloud, tmp_path_factory.mktemp("horizon")) as address:
+        yield address
+
+
+@pytest.fixture
+def window(horizon: str, cloud: EmbeddedCloud) -> Iterator[browser.Person]:
+    """A browser window, logged in as ``demo``."""
+    with window_of(horizon, cloud) as window:
+        yield window
+
+
+@contextlib.contextmanager
+def window_of(
+    horizon: str, cloud: EmbeddedCloud, project: str = "demo", **settings: Any
+) -> Iterator[browser.Person]:
+    """A browser window, logged in; settings are those of ``browser.person``."""
+    with browser.person(horizon, PICTURES, **settings) as window:
+        window.log_in(cloud.env(project))
+        yield window
 
 
 @pytest.fixture(autouse=True)

@@ -139,6 +139,35 @@ def mariadb(folder: pathlib.Path) -> Iterator[str]:
         server.wait()
 
 
+# -- images and servers ----------------------------------------------------------------------------
+
+# Service, its type, and the path of its stand-in.
+_IMAGES = (
+    ("glance", "image", "/image"),
+    ("nova", "compute", "/compute/v2.1"),
+    ("neutron", "network", "/network"),
+)
+
+
+@contextlib.contextmanager
+def images(cloud: EmbeddedCloud, folder: pathlib.Path) -> Iterator[dict[str, Any]]:
+    """An image and a server of one, for as long; their ids, and ``port``."""
+    session = seeding.admin_session(cloud.state)
+    keystone = seeding.Identity(session, cloud.state.auth_url)
+    script = HERE / "services" / "images_server.py"
+    with SERVICES.server(script, log=folder / "images.out") as told:
+        ids = {name: keystone.ensure("service", name, type=kind)["id"] for name, kind, _ in _IMAGES}
+        for name, _, path in _IMAGES:
+            keystone.endpoints(ids[name], f"http://127.0.0.1:{told['port']}{path}")
+        try:
+            yield told
+        finally:
+            session.request("DELETE", f"{cloud.state.auth_url}/services/{ids.pop('neutron')}")
+            for name, _, path in _IMAGES:
+                if name in ids:
+                    keystone.endpoints(ids[name], cloud.state.cinder_root + path)
+
+
 # -- Horizon ---------------------------------------------------------------------------------------
 
 

@@ -7,33 +7,14 @@ Pictures of all pages are kept in ``.venv/freezer-services/pictures``.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 
 import pytest
 
-from devstack.embedded.embedded_cloud.client import EmbeddedCloud
 from tests.freezer import browser, rig
 from tests.freezer.client import Person
 from tests.functional.backup_host import MIB, BackupHost, data_of
 
 pytestmark = pytest.mark.usefixtures("scheduler")
-PICTURES = rig.SERVICES.folder / "pictures"
-
-
-@pytest.fixture(scope="module")
-def horizon(
-    cloud: EmbeddedCloud, freezer_api: str, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[str]:
-    with rig.horizon(cloud, tmp_path_factory.mktemp("horizon")) as address:
-        yield address
-
-
-@pytest.fixture
-def window(horizon: str, cloud: EmbeddedCloud) -> Iterator[browser.Person]:
-    """Logged in as demo."""
-    with browser.person(horizon, PICTURES) as window:
-        window.log_in(cloud.env("demo"))
-        yield window
 
 
 @pytest.fixture(scope="module")
@@ -97,8 +78,8 @@ def test_from_the_login_to_a_restored_volume(
     )
     assert {row[0]: row[1] for row in rows} == volumes
     for row in rows:
-        assert [row[3], row[9]] == ["1.0\xa0GB", "success"]
-        assert row[6] == "8.0\xa0MB"
+        assert [row[3], row[4], row[10]] == ["Blocks", "1.0\xa0GB", "Success"]
+        assert row[7] == "8.0\xa0MB"
     assert page.locator("#osbrick_chart rect").count() == 1
     # Restore one of the two.
     page.click(".detail-actions a:has-text('Restore')")

@@ -6,9 +6,11 @@ Usage: horizon_server.py FOLDER AUTH_URL [--without-plugin]. Says ``{"port": N}`
 would put into ``openstack_dashboard/local`` is put into FOLDER.
 """
 
+import ast
 import json
 import os
 import pathlib
+import re
 import shutil
 import socket
 import sys
@@ -34,6 +36,7 @@ OPENSTACK_API_VERSIONS = {{"identity": 3}}
 WEBROOT = "/"
 STATIC_ROOT = {static!r}
 COMPRESS_ENABLED = False
+LOCALE_PATHS = [{locale!r}]
 LOGGING = {{
     "version": 1,
     "disable_existing_loggers": False,
@@ -53,7 +56,10 @@ def make_local(folder: pathlib.Path, auth_url: str, *, with_plugin: bool) -> Non
     (local / "__init__.py").touch()
     (local / "local_settings.py").write_text(
         SETTINGS.format(
-            secret=os.urandom(16).hex(), auth_url=auth_url, static=str(folder / "static")
+            secret=os.urandom(16).hex(),
+            auth_url=auth_url,
+            static=str(folder / "static"),
+            locale=str(folder / "locale"),
         )
     )
     sources = [pathlib.Path(freezer_ui.enabled.__path__[0])] + ([OURS] if with_plugin else [])
@@ -63,9 +69,49 @@ def make_local(folder: pathlib.Path, auth_url: str, *, with_plugin: bool) -> Non
                 shutil.copy(path, enabled)
 
 
+# What templates say: {% trans "..." %}, _("...") of a filter, and blocks.
+TEMPLATE = re.compile(
+    r'\{% trans "([^"]*)" %\}'
+    r'|_\("([^"]*)"\)'
+    r"|\{% blocktrans trimmed[^%]*%\}(.*?)\{% endblocktrans",
+    re.DOTALL,
+)
+
+
+def messages(path: pathlib.Path) -> set[str]:
+    """All that a module or a template of the plug-in lets Django translate."""
+    source = path.read_text()
+    if path.suffix == ".py":
+        return {
+            call.args[0].value
+            for call in ast.walk(ast.parse(source))
+            if isinstance(call, ast.Call)
+            and isinstance(call.func, ast.Name)
+            and call.func.id in ("_", "gettext")
+        }
+    found = {next(filter(None, match)) for match in TEMPLATE.findall(source)}
+    return {re.sub(r"\{\{ (\w+) \}\}", r"%(\1)s", " ".join(one.split())) for one in found}
+
+
+def translate(folder: pathlib.Path) -> None:
+    """A catalogue of all that the plug-in says: to a browser in German it is said between stars."""
+    from babel.messages import catalog, mofile
+
+    made = catalog.Catalog(locale="de", charset="utf-8")
+    for path in OURS.parent.rglob("*"):
+        if path.suffix in (".py", ".html"):
+            for message in messages(path):
+                made.add(message, f"*{message}*")
+    target = folder / "locale" / "de" / "LC_MESSAGES"
+    target.mkdir(parents=True)
+    with open(target / "django.mo", "wb") as stream:
+        mofile.write_mo(stream, made)
+
+
 def main():
     folder, auth_url = pathlib.Path(sys.argv[1]), sys.argv[2]
     make_local(folder, auth_url, with_plugin="--without-plugin" not in sys.argv)
+    translate(folder)
     sys.path[:0] = [str(folder), str(CHECKOUT)]
     import openstack_dashboard.local.enabled
 

@@ -256,6 +256,7 @@ def test_contradictions_are_one_sentence(agent: Agent, given: str) -> None:
     settings, sentence = CONTRADICTIONS[given]
     run = agent(job=settings)
     assert run.error == sentence
+    assert sentence in run.log and "Traceback" not in run.log
     assert run.calls == []
 
 
@@ -380,6 +381,7 @@ def test_the_key_file_reaches_the_repository(agent: Agent) -> None:
     run = agent("--metadata-out", "-", job={**BACKUP, "encrypt_pass_file": "/etc/secret"})
     assert run.call("open")["key_file"] == "/etc/secret"
     assert run.record["encrypted"] is True
+    assert run.record["encrypt_pass_file"] == "/etc/secret"
 
 
 def test_false_never_removes_a_backup(agent: Agent) -> None:
@@ -506,6 +508,9 @@ def test_each_storage_of_freezer(by: Any, given: Any, url: str, settings: Any) -
     assert run.call("backup")["settings"] == {"url": url, **settings}
     assert run.record["storage"] == given["storage"]
     assert run.record["container"] == given.get("container", "/backups")
+    # A restore made of the record finds the storage.
+    told = [name for name in given if name.removesuffix("password") == name != "secret_key"]
+    assert {name: run.record[name] for name in told} == {name: given[name] for name in told}
     assert "Secret1" not in run.log + run.stderr + run.stdout
 
 
@@ -636,7 +641,7 @@ def test_a_wrong_date_is_refused(agent: Agent) -> None:
 @pytest.mark.parametrize(
     ("action", "said"),
     [
-        ("backup", "backup-level options require the incremental option"),
+        ("backup", "Levels are for incremental backups: give --incremental, too."),
         ("restore", "incremental option is required for backup level options"),
     ],
 )

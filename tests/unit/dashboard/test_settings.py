@@ -132,6 +132,16 @@ def test_other_tabs_say_nothing_of_volumes() -> None:
     assert settings.completed(removal, {})["remove_older_than"] == "30"
 
 
+def test_a_restore_finds_each_storage_and_the_key() -> None:
+    where = {"storage": "s3", "endpoint": "http://s3", "access_key": "AK", "ssh_host": ""}
+    sealed = {**METADATA, **where, "encrypted": True, "encrypt_pass_file": "/etc/key"}
+    action = settings.of_restore(sealed, {"osbrick_volumes": ["a"]})
+    assert {key: action.get(key) for key in where} == {**where, "ssh_host": None}
+    assert action["encrypt_pass_file"] == "/etc/key"
+    elsewhere = {"osbrick_volumes": ["a"], "osbrick_encrypt_pass_file": "/other/key"}
+    assert settings.of_restore(sealed, elsewhere)["encrypt_pass_file"] == "/other/key"
+
+
 def test_a_restore_from_a_record() -> None:
     data = {"osbrick_volumes": ["a"], "osbrick_target": "new", "osbrick_new_name": "back"}
     assert settings.of_restore(METADATA, data) == {
