@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import pathspec
 
 from freezer_osbrick import errors
-from freezer_osbrick.filesystem.walk import Excluded
+from freezer_osbrick.filesystem.walk import Excluded, nothing
 
 
 def excluded(patterns: Sequence[str]) -> Excluded:
@@ -20,7 +20,7 @@ def excluded(patterns: Sequence[str]) -> Excluded:
     :raises errors.BadRequest: something is no pattern.
     """
     if not patterns:
-        return lambda path, is_folder: False
+        return nothing
     try:
         spec = pathspec.GitIgnoreSpec.from_lines(patterns)
     except ValueError as error:

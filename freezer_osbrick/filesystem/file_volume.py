@@ -34,10 +34,6 @@ class Part(abc.ABC):
         """Put what lies in ``len(buffer)`` bytes from ``offset`` on where it belongs in the buffer,
         which holds zeros."""
 
-    @abc.abstractmethod
-    def extents(self) -> Iterable[tuple[int, int]]:
-        """``(place, length)`` of all of it."""
-
     def close(self) -> None:  # noqa: B027  most have nothing open
         """Let go of what is open."""
 
@@ -59,9 +55,6 @@ class Stretch(Part):
         if begin < end:
             self._read(begin - self._place, buffer[begin - offset : end - offset])
 
-    def extents(self) -> Iterable[tuple[int, int]]:
-        return [(self._place, self._length)]
-
 
 class Files(Part):
     """The content of the files of one file system."""
@@ -80,13 +73,9 @@ class Files(Part):
         self._walk = walk
         self._report = report
         self._prove_device = prove_device
-        self._content: Content = walk.content
-        self._sorted = False
+        self._content: Content | None = None
         self._sorting = threading.Lock()
         self._open = _OpenFiles(self._open_file)
-
-    def extents(self) -> Iterable[tuple[int, int]]:
-        return zip(self._content.places, self._content.lengths, strict=True)
 
     def close(self) -> None:
         self._open.close()
@@ -106,8 +95,8 @@ class Files(Part):
 
     def _in_order(self) -> Content:
         with self._sorting:
-            if not self._sorted:
-                columns = self._content
+            if self._content is None:
+                columns = self._walk.content()
                 order = sorted(range(len(columns.places)), key=columns.places.__getitem__)
                 self._content = Content(
                     _reordered(columns.places, order),
@@ -115,7 +104,6 @@ class Files(Part):
                     _reordered(columns.lengths, order),
                     _reordered(columns.owners, order),
                 )
-                self._sorted = True
             return self._content
 
     def _read(self, number: int, start: int, buffer: memoryview) -> None:

@@ -10,13 +10,23 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from typing import IO
 
-from freezer_osbrick.filesystem.tree import NOT_A_LINK, extents
+from freezer_osbrick.filesystem.tree import FIXED, KINDS, NOT_A_LINK, Kind, extents
 
-# Of a record: length, kind, (flags, mode, parent, uid, gid), link, inode, subvolume.
+# Of a record, as tree.FIXED has it: length, kind, link, inode, subvolume.
 _HEAD = struct.Struct("<IB15xIQQ")
+# And: length, kind, parent, size, mtime, ctime, atime, bytes of the name.
+_FACTS = struct.Struct("<IB3xI28xQqqqH")
+_PARENT, _PARENT_AT = struct.Struct("<I"), 8
+_ATIME, _ATIME_AT = struct.Struct("<q"), 64
 _LENGTH = struct.Struct("<I")
 
 _COMPARED = 1 << 20
+_FORMAT = 0o170000  # the bits of a mode that tell the kind
+
+
+def key_of(subvolume: int, inode: int) -> int:
+    """What an inode is found by."""
+    return subvolume << 64 | inode
 
 
 class Previous:
@@ -43,7 +53,7 @@ class Previous:
             self._file.write(record)
             length, _, link, inode, subvolume = _HEAD.unpack_from(record)
             if link == NOT_A_LINK:
-                self._index[subvolume << 64 | inode] = position
+                self._index[key_of(subvolume, inode)] = position
                 if number in distrusted:
                     self._distrusted.add(position)
             position += length
@@ -53,12 +63,45 @@ class Previous:
             self._data = mmap.mmap(self._file.fileno(), position, access=mmap.ACCESS_READ)
         self.length = position
 
-    def take(self, subvolume: int, inode: int) -> tuple[bytes, bool] | None:
-        """The record of an inode, once, and whether its content was fully read."""
-        position = self._index.pop(subvolume << 64 | inode, None)
+    def take_same(self, key: int, name: bytes, parent: int, status: os.stat_result) -> bytes | None:
+        """The record of an inode, once, that is as it was; what may differ is brought up to date.
+        None if more differs, or it was not fully read.
+
+        This is done for every file of an incremental backup, and what it takes is all that a file
+        takes which has not changed.
+
+        :param key: of ``key_of``.
+        :param parent: number of its folder now.
+        """
+        position = self._index.get(key)
         if position is None:
             return None
-        return self._record(position), position not in self._distrusted
+        length, kind, folder, size, mtime, ctime, atime, name_length = _FACTS.unpack_from(
+            self._data, position
+        )
+        name_at = position + FIXED.size
+        if (
+            ctime != status.st_ctime_ns
+            or mtime != status.st_mtime_ns
+            or kind != KINDS.get(status.st_mode & _FORMAT)
+            or (kind == Kind.FILE and (size != status.st_size or ctime == self.newest))
+            or self._data[name_at : name_at + name_length] != name
+            or position in self._distrusted
+        ):
+            return None
+        del self._index[key]
+        record = self._data[position : position + length]
+        if folder == parent and atime == status.st_atime_ns:
+            return record
+        changed = bytearray(record)
+        _PARENT.pack_into(changed, _PARENT_AT, parent)
+        _ATIME.pack_into(changed, _ATIME_AT, status.st_atime_ns)
+        return bytes(changed)
+
+    def take(self, key: int) -> bytes | None:
+        """The record of an inode, once."""
+        position = self._index.pop(key, None)
+        return None if position is None else self._record(position)
 
     def left(self) -> Iterator[tuple[int, int]]:
         """``(place, length)`` of the content of everything that was not taken."""

@@ -122,7 +122,7 @@ class FileSource:
         with contextlib.ExitStack() as stack:
             trees = [parent.tree(place) if parent else None for place, _ in self._roots]
             before = [_previous(tree, parent, stack) for tree in trees]
-            space = Space(_used(parent, trees, before))
+            space = Space(_used(parent, trees, before), end=parent.size if parent else None)
             dirty: list[tuple[int, int]] = []
             parts: list[Part] = []
             facts: list[dict[str, Any]] = []
@@ -137,7 +137,7 @@ class FileSource:
                 if not (tree and tree.place == where and previous.equals(walk.file, walk.length)):
                     dirty.append((where, room))
                 parts += files, stretch_of_file(where, walk.length, walk.file)
-                dirty += walk.content.dirty
+                dirty += walk.dirty
                 facts.append(
                     StoredTree(place, where, walk.length, room, walk.count, walk.newest).to_dict()
                 )

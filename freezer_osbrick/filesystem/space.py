@@ -17,29 +17,48 @@ _REGION = 4 << 20  # of small files: what lies together in a folder is read and 
 class Space:
     """Places for content that has none yet."""
 
-    def __init__(self, used: Iterable[tuple[int, int]] = ()) -> None:
-        """:param used: ``(place, length)`` of what has a place, in any order."""
+    def __init__(self, used: Iterable[tuple[int, int]] = (), *, end: int | None = None) -> None:
+        """:param used: ``(place, length)`` of what has a place, in any order; only looked at when
+            a place is wanted, or the end and no ``end`` is given.
+        :param end: where what is used ends, or later.
+        """
+        self._used = used
+        self._is_laid = False
         self._gaps: list[tuple[int, int]] = []  # the first one last
-        self.end = 0
-        """Bytes of the address space: a multiple of the block."""
-        gaps = []
-        for place, length in sorted(used):
-            start = place // BLOCK * BLOCK
-            if start > self.end:
-                gaps.append((self.end, start))
-            self.end = max(self.end, _up(place + length, BLOCK))
-        self._gaps = gaps[::-1]
+        self._end = end or 0
         self._region = 0, 0
+        if end is None:
+            self._lay()
+
+    @property
+    def end(self) -> int:
+        """Bytes of the address space: a multiple of the block."""
+        return self._end
+
+    def _lay(self) -> None:
+        """Find the gaps."""
+        if self._is_laid:
+            return
+        self._is_laid = True
+        self._end = 0
+        gaps = []
+        for place, length in sorted(self._used):
+            start = place // BLOCK * BLOCK
+            if start > self._end:
+                gaps.append((self._end, start))
+            self._end = max(self._end, _up(place + length, BLOCK))
+        self._gaps = gaps[::-1]
 
     def place(self, length: int) -> list[tuple[int, int]]:
         """Room for so many bytes: ``(place, length)`` of one or several pieces."""
+        self._lay()
         if length < BLOCK:
             return [(self._small(_up(length, _SLOT)), length)]
         pieces = []
         while length:
-            start, end = self._gaps.pop() if self._gaps else (self.end, self.end)
-            if start == self.end:
-                end = self.end = start + _up(length, BLOCK)
+            start, end = self._gaps.pop() if self._gaps else (self._end, self._end)
+            if start == self._end:
+                end = self._end = start + _up(length, BLOCK)
             taken = min(end - start, length)
             pieces.append((start, taken))
             length -= taken
@@ -49,16 +68,17 @@ class Space:
 
     def whole(self, length: int) -> int:
         """The place of one piece at the end of the space."""
-        place = self.end
-        self.end += _up(length, BLOCK)
+        self._lay()
+        place = self._end
+        self._end += _up(length, BLOCK)
         return place
 
     def _small(self, length: int) -> int:
         start, end = self._region
         if end - start < length:
-            [(start, end)] = [self._gaps.pop()] if self._gaps else [(self.end, self.end)]
-            if start == self.end:
-                end = self.end = start + _REGION
+            [(start, end)] = [self._gaps.pop()] if self._gaps else [(self._end, self._end)]
+            if start == self._end:
+                end = self._end = start + _REGION
             elif end - start > _REGION:
                 self._gaps.append((start + _REGION, end))
                 end = start + _REGION

@@ -7,18 +7,21 @@ What has the inode, size, mtime and ctime that the parent knows is not looked at
 from __future__ import annotations
 
 import array
-import contextlib
 import dataclasses
 import errno
+import itertools
+import mmap
+import operator
 import os
 import stat
+import sys
 import tempfile
 from collections.abc import Callable
 
 from freezer_osbrick import errors
 from freezer_osbrick.filesystem import space as spaces
 from freezer_osbrick.filesystem import tree as trees
-from freezer_osbrick.filesystem.previous import Previous
+from freezer_osbrick.filesystem.previous import Previous, key_of
 from freezer_osbrick.filesystem.space import Space
 from freezer_osbrick.filesystem.subvolumes import TOP, is_read_only, subvolume_of
 from freezer_osbrick.filesystem.syscalls import open_beneath
@@ -30,6 +33,7 @@ _FLUSHED = 1 << 20
 # xfs shows ACLs twice: as everybody does, and as it stores them.
 _ACL_OF_XFS = "trusted.SGI_ACL_"
 _PATHS_KEPT = 20000
+_ENCODING, _ERRORS = sys.getfilesystemencoding(), sys.getfilesystemencodeerrors()
 _NO_XATTRS = {errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENODATA}
 
 Excluded = Callable[[bytes, bool], bool]
@@ -39,20 +43,23 @@ Report = Callable[[int | None, bytes, str], None]
 """Told of what could not be read: number of the entry, path, reason."""
 
 
+def nothing(_path: bytes, _is_folder: bool) -> bool:
+    """Leaves nothing out."""
+    return False
+
+
 @dataclasses.dataclass
 class Content:
     """Where the content of the files lies: piece by piece, in four columns.
 
     :ivar places, starts, lengths: as of :class:`tree.Extent`.
     :ivar owners: numbers of entries.
-    :ivar dirty: ``(place, length)`` of what the parent may not have, or has and we have not.
     """
 
     places: array.array[int] = dataclasses.field(default_factory=lambda: array.array("Q"))
     starts: array.array[int] = dataclasses.field(default_factory=lambda: array.array("Q"))
     lengths: array.array[int] = dataclasses.field(default_factory=lambda: array.array("Q"))
     owners: array.array[int] = dataclasses.field(default_factory=lambda: array.array("L"))
-    dirty: list[tuple[int, int]] = dataclasses.field(default_factory=list)
 
     def add(self, number: int, start: int, place: int, length: int) -> None:
         self.places.append(place)
@@ -81,7 +88,7 @@ class Found:
 class Walk:
     """One walk over one file system.
 
-    :ivar content: where the content lies.
+    :ivar dirty: ``(place, length)`` of what the parent may not have, or has and we have not.
     :ivar count: of entries.
     :ivar newest: the latest ctime that was met, in nanoseconds.
     :ivar file: holds the records; its owner closes it.
@@ -99,7 +106,7 @@ class Walk:
     ) -> None:
         """:param root: descriptor of the root folder.
         :param step: called now and then with the number of entries so far; may raise to end it."""
-        self.content = Content()
+        self.dirty: list[tuple[int, int]] = []
         self.count = 0
         self.newest = 0
         self.file = tempfile.TemporaryFile(prefix="freezer-osbrick-")  # noqa: SIM115
@@ -123,13 +130,13 @@ class Walk:
         """
         status = os.fstat(self._root)
         subvolume = subvolume_of(self._root, status)
-        top = self._add(b"", 0, b"/proc/self/fd/%d/." % self._root, status, subvolume)
+        top = self._add(b"", 0, b"/proc/self/fd/%d/." % self._root, status, subvolume, b"")
         inner = [(top, b"", subvolume, status.st_dev)]
         while inner:
             number, path, subvolume, device = inner.pop()
             inner += reversed(self._folder(number, path, subvolume, device))
             self._step(self.count)
-        self.content.dirty += self._previous.left()
+        self.dirty += self._previous.left()
         self._flush()
 
     def found(self, number: int) -> Found:
@@ -139,6 +146,20 @@ class Walk:
         return Found(
             number, path + b"/" + name if path else name, *(fields[8], fields[10], *fields[11:13])
         )
+
+    def content(self) -> Content:
+        """Where the content of all files lies, when the walk is over.
+
+        Looked for in the records, and not kept while they are made: where nothing has changed,
+        nobody wants to know.
+        """
+        found = Content()
+        with mmap.mmap(self.file.fileno(), self.length, access=mmap.ACCESS_READ) as records:
+            ends = itertools.chain(self._offsets[1:], [self.length])
+            for number, (start, end) in enumerate(zip(self._offsets, ends, strict=True)):
+                for extent in trees.extents(records[start:end]):
+                    found.add(number, *extent)
+        return found
 
     def _path_of(self, folder: int) -> bytes:
         if not folder:
@@ -170,27 +191,24 @@ class Walk:
             self._fail(number, path, error)
             return []
         try:
-            with os.scandir(descriptor) as listing:
-                items = list(listing)
-            _look_in_order(items)
-            names = sorted((os.fsencode(item.name), item) for item in items)
             below = []
             here = b"/proc/self/fd/%d/" % descriptor
-            for name, item in names:
-                own = path + b"/" + name if path else name
-                if self._excluded(own, item.is_dir(follow_symlinks=False)):
+            for name, item, status in _listed(descriptor):
+                if self._excluded is not nothing and self._excluded(
+                    _below(path, name), item.is_dir(follow_symlinks=False)
+                ):
                     continue
                 try:
-                    status = item.stat(follow_symlinks=False)
+                    status = status or item.stat(follow_symlinks=False)
                     inside = subvolume
                     if status.st_dev != device:
                         inside = _subvolume_at(descriptor, name, status)
-                    added = self._add(name, number, here + name, status, inside, own)
+                    added = self._add(name, number, here, status, inside, path)
                 except OSError as error:
-                    self._fail(None, own, error)
+                    self._fail(None, _below(path, name), error)
                     continue
                 if stat.S_ISDIR(status.st_mode):
-                    below.append((added, own, inside, status.st_dev))
+                    below.append((added, _below(path, name), inside, status.st_dev))
             return below
         except OSError as error:
             self._fail(number, path, error)
@@ -211,108 +229,72 @@ class Walk:
         self,
         name: bytes,
         parent: int,
-        where: bytes,
+        here: bytes,
         status: os.stat_result,
         subvolume: int,
-        path: bytes = b"",
+        path: bytes,
     ) -> int:
         """Add an entry; returns its number.
 
-        :param where: a path to it for this process.
+        :param here: the way to its folder for this process, up to the name.
+        :param path: of its folder.
         """
-        self.newest = max(self.newest, status.st_ctime_ns)
-        kind = KINDS[stat.S_IFMT(status.st_mode)]
-        key = subvolume << 64 | status.st_ino
-        several = status.st_nlink > 1 and kind is not Kind.FOLDER
+        if status.st_ctime_ns > self.newest:
+            self.newest = status.st_ctime_ns
+        key = key_of(subvolume, status.st_ino)
+        several = status.st_nlink > 1 and not stat.S_ISDIR(status.st_mode)
         if several and key in self._first_names:
-            entry = self._entry(name, parent, kind, status, subvolume)
+            entry = self._entry(name, parent, status, subvolume)
             return self._put(
                 dataclasses.replace(entry, link=self._first_names[key], size=0).encode()
             )
-        known = self._previous.take(subvolume, status.st_ino)
-        record = None
-        if known:
-            record = self._unchanged(*known, name, parent, kind, status)
-        if record:
+        record = self._previous.take_same(key, name, parent, status)
+        if record is not None:
             number = self._put(record)
-            self._keep(number, record)
         else:
-            number = self._put_new(name, parent, where, kind, status, subvolume, known, path)
+            entry = self._entry(name, parent, status, subvolume)
+            number = self._put_new(
+                entry, here + name, status, self._previous.take(key), _below(path, name)
+            )
         if several:
             self._first_names[key] = number
         return number
 
-    def _unchanged(
-        self,
-        record: bytes,
-        trusted: bool,
-        name: bytes,
-        parent: int,
-        kind: Kind,
-        status: os.stat_result,
-    ) -> bytes | None:
-        """The parent's record with what may differ brought up to date; None if more differs."""
-        fields = FIXED.unpack_from(record)
-        if (
-            fields[12] != status.st_ctime_ns
-            or fields[11] != status.st_mtime_ns
-            or fields[1] != kind
-            or not trusted
-            or (kind is Kind.FILE and fields[10] != status.st_size)
-            or (kind is Kind.FILE and fields[12] == self._previous.newest)
-            or record[FIXED.size : FIXED.size + fields[14]] != name
-        ):
-            return None
-        if fields[4] == parent and fields[13] == status.st_atime_ns:
-            return record
-        head = FIXED.pack(*fields[:4], parent, *fields[5:13], status.st_atime_ns, *fields[14:])
-        return head + record[FIXED.size :]
-
-    def _keep(self, number: int, record: bytes) -> None:
-        if record[4] != Kind.FILE:
-            return
-        for extent in trees.extents(record):
-            self.content.add(number, *extent)
-
     def _put_new(
         self,
-        name: bytes,
-        parent: int,
+        entry: Entry,
         where: bytes,
-        kind: Kind,
         status: os.stat_result,
-        subvolume: int,
-        known: tuple[bytes, bool] | None,
+        known: bytes | None,
         path: bytes,
     ) -> int:
-        entry = self._entry(name, parent, kind, status, subvolume)
+        """Add an entry that the parent does not have as it is.
+
+        :param where: a path to it for this process.
+        :param known: what the parent has of its inode.
+        """
         before: tuple[Extent, ...] = ()
         if known:
-            self.content.dirty += [(place, length) for _, place, length in trees.extents(known[0])]
-            if known[0][4] == Kind.FILE:
-                before = trees.decode(known[0], 0).extents
+            self.dirty += [(place, length) for _, place, length in trees.extents(known)]
+            if known[4] == Kind.FILE:
+                before = trees.decode(known, 0).extents
         facts: dict[str, object] = {"xattrs": self._xattrs(where, path)}
         if entry.flags & trees.SUBVOLUME and _is_read_only(where):
             facts["flags"] = entry.flags | trees.READ_ONLY
-        if kind is Kind.SYMLINK:
+        if entry.kind is Kind.SYMLINK:
             facts["target"] = os.readlink(where)
-        elif kind is Kind.FILE and status.st_size:
+        elif entry.kind is Kind.FILE and status.st_size:
             sparse = status.st_blocks * 512 < status.st_size
             ranges = _data(where, status.st_size) if sparse else [(0, status.st_size)]
             placed = _placed(ranges, before, status.st_size, self._space)
             facts["extents"] = placed
             facts["flags"] = entry.flags | (trees.SPARSE if sparse else 0)
-            number = self._put(dataclasses.replace(entry, **facts).encode())  # type: ignore[arg-type]
-            for extent in placed:
-                self.content.add(number, extent.start, extent.place, extent.length)
-                self.content.dirty.append((extent.place, extent.length))
-            return number
+            self.dirty += [(extent.place, extent.length) for extent in placed]
         return self._put(dataclasses.replace(entry, **facts).encode())  # type: ignore[arg-type]
 
     @staticmethod
-    def _entry(
-        name: bytes, parent: int, kind: Kind, status: os.stat_result, subvolume: int
-    ) -> Entry:
+    def _entry(name: bytes, parent: int, status: os.stat_result, subvolume: int) -> Entry:
+        kind = KINDS[stat.S_IFMT(status.st_mode)]
         size = status.st_size if kind is Kind.FILE else 0
         if kind in (Kind.CHARACTER_DEVICE, Kind.BLOCK_DEVICE):
             size = os.major(status.st_rdev) << 32 | os.minor(status.st_rdev)
@@ -372,11 +354,26 @@ class Walk:
         self._pending, self._pending_size = [], 0
 
 
-def _look_in_order(items: list[os.DirEntry[str]]) -> None:
-    """Have the status of all in the order of their inodes: so they lie on the device."""
-    for item in sorted(items, key=lambda one: one.inode()):
-        with contextlib.suppress(OSError):  # asked for once more, and told then
-            item.stat(follow_symlinks=False)
+def _listed(
+    folder: int,
+) -> list[tuple[bytes, os.DirEntry[str], os.stat_result | None]]:
+    """What is in a folder, by name. The status of all is asked for in the order of their inodes: so
+    they lie on the device. None where that failed: it is asked for once more, and told then."""
+    with os.scandir(folder) as listing:
+        items = sorted(listing, key=os.DirEntry.inode)
+    found = []
+    for item in items:
+        try:
+            status = item.stat(follow_symlinks=False)
+        except OSError:
+            status = None
+        found.append((item.name.encode(_ENCODING, _ERRORS), item, status))
+    found.sort(key=operator.itemgetter(0))
+    return found
+
+
+def _below(folder: bytes, name: bytes) -> bytes:
+    return folder + b"/" + name if folder else name
 
 
 def _subvolume_at(folder: int, name: bytes, status: os.stat_result) -> int:
