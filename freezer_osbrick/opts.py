@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import copy
+import difflib
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -15,6 +16,8 @@ from oslo_config import cfg, types
 from freezer_osbrick import errors
 
 _REPOSITORY_PREFIX = "repository:"
+
+_BRICK = "os_brick"  # os-brick's own group, in Freezer's files
 
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 _RATE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?(?:/s)?", re.IGNORECASE)
@@ -334,7 +337,38 @@ def load(files: Sequence[str] = ()) -> cfg.ConfigOpts:
                 getattr(conf[group], option.dest)
     except cfg.Error as error:
         raise errors.ConfigurationError(f"The configuration cannot be used: {error}") from error
+    for path in chosen:
+        _refuse_unknown(path)
     return conf
+
+
+def _refuse_unknown(path: str) -> None:
+    """oslo.config passes over what it does not know: nobody would learn of a mistyped setting.
+
+    Other groups than ours may stand in a file; one that is almost ours is a slip, too.
+
+    :raises errors.ConfigurationError: one of our groups has an option that is none.
+    """
+    groups: dict[str, dict[str, Any]] = {}
+    cfg.ConfigParser(path, groups).parse()
+    for group, given in groups.items():
+        known = REPOSITORY_OPTS if group.startswith(_REPOSITORY_PREFIX) else _GROUPS.get(group)
+        if known is None and group != _BRICK:
+            meant = difflib.get_close_matches(group, _GROUPS, n=1, cutoff=0.8)
+            if meant:
+                raise errors.ConfigurationError(
+                    f"{path}: there is no group [{group}]; did you mean [{meant[0]}]?"
+                )
+        if known is None:
+            continue
+        names = [option.dest for option in known]
+        for name in given:
+            if name not in names:
+                meant = difflib.get_close_matches(name, names, n=1)
+                hint = f"did you mean {meant[0]}?" if meant else f"there are {', '.join(names)}."
+                raise errors.ConfigurationError(
+                    f"{path}: the group [{group}] has no option {name}; {hint}"
+                )
 
 
 def default_files() -> list[str]:

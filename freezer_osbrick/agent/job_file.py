@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import configparser
 import dataclasses
+import difflib
 from collections.abc import Mapping
 from typing import Any
 
@@ -152,8 +153,14 @@ def _is_level(values: dict[str, str], *names: str) -> bool:
 
 
 def _is_wanted(name: str, value: str, path: str, conf: cfg.ConfigOpts) -> bool:
+    """:raises errors.BadRequest: it is none of the options, but almost one of ours."""
     option = _option(name, conf)
     if option is None:
+        ours = [option.dest for option in options.OPTIONS]
+        meant = difflib.get_close_matches(name, ours, n=1, cutoff=0.85)
+        if meant:
+            raise errors.BadRequest(f"{path}: {name} is no option; did you mean {meant[0]}?")
+        # Jobs have keys of other versions of Freezer and of its web interface.
         LOG.warning("%s: %s is no option of this Freezer; it is left out.", path, name)
         return False
     if options.on_command_line(conf, name):

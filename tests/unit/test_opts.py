@@ -79,6 +79,29 @@ def test_a_state_path_that_cannot_be_made(tmp_path: pathlib.Path) -> None:
         opts.state_path(conf)
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[osbrick]\nparalel = 3\n", r"\[osbrick\] has no option paralel; did you mean parallel\?"),
+        ("[osbrick]\nstate-path = /x\n", "no option state-path; did you mean state_path\\?"),
+        ("[cloud]\nfrobnicate = 3\n", "has no option frobnicate; there are os_cloud, region_name,"),
+        ("[repository:x]\nurll = /x\n", r"\[repository:x\] has no option urll; did you mean url\?"),
+        ("[osbrik]\nparallel = 3\n", r"no group \[osbrik\]; did you mean \[osbrick\]\?"),
+    ],
+)
+def test_what_is_no_option_is_refused(tmp_path: pathlib.Path, text: str, said: str) -> None:
+    path = tmp_path / "test.conf"
+    path.write_text(text)
+    with pytest.raises(errors.ConfigurationError, match=said):
+        opts.load([str(path)])
+
+
+def test_groups_of_others_are_theirs(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "freezer-agent.conf"
+    path.write_text("[DEFAULT]\nverbose = 1\n[os_brick]\nfoo = 1\n[osbrick]\nworkers = 2\n")
+    assert opts.load([str(path)]).osbrick.parallel == 10
+
+
 def test_every_option_has_a_help_text_and_a_group() -> None:
     groups = dict(opts.list_opts())
     assert set(groups) == {"osbrick", "cloud", "device", "service_user", "repository:NAME"}

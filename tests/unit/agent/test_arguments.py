@@ -246,7 +246,7 @@ CONTRADICTIONS = {
     ),
     "a second try of others": (
         {**BACKUP, "retry_failed": "/nowhere.json"},
-        "The report /nowhere.json cannot be read: No such file or directory.",
+        "Choose volumes or give --retry-failed, not both.",
     ),
 }
 
@@ -356,6 +356,13 @@ def test_unknown_keys_are_left_out_and_named(agent: Agent) -> None:
     assert run.status == 0, run.stderr
     for key in ("get_object", "dst_file", "os_brick"):
         assert f"{key} is no option of this Freezer" in run.log
+
+
+def test_a_slip_in_an_option_of_ours_is_refused(agent: Agent) -> None:
+    """A filter that is passed over would let everything be backed up."""
+    run = agent(job={**WITHOUT_VOLUME, "all_tenants": True, "only_nmae": "db-*"})
+    assert run.error.endswith(": only_nmae is no option; did you mean only_name?")
+    assert run.calls == []
 
 
 def test_no_incremental_is_translated(agent: Agent) -> None:
@@ -658,6 +665,13 @@ def test_engine_settings_come_from_freezers_own_configuration_files(
     path.write_text("[osbrick]\nworkers = 7\n")
     run = agent("--config-file", str(path), *flags(BACKUP))
     assert run.call("open")["workers"] == 7
+
+
+def test_an_unknown_engine_setting_is_one_clear_error(agent: Agent, tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "freezer-agent.conf"
+    path.write_text("[osbrick]\nparalel = 7\n")
+    run = agent("--config-file", str(path), *flags(BACKUP))
+    assert "[osbrick] has no option paralel; did you mean parallel?" in run.error
 
 
 def test_a_wrong_engine_setting_is_one_clear_error(agent: Agent, tmp_path: pathlib.Path) -> None:
