@@ -246,7 +246,7 @@ def set_volumes(arguments: Any, volumes: choice.Selection) -> None:
 def _chosen_volumes(values: dict[str, Any]) -> tuple[choice.Selection, str | None]:
     """What was chosen, and the name that was given; at most one of them is there."""
     # Here: a run of another engine has no use for it.
-    from freezer_osbrick.operations import choice, report
+    from freezer_osbrick.operations import choice
 
     volume_id, volume_name = _chosen_volume(values)
     selection = choice.Selection(
@@ -266,7 +266,7 @@ def _chosen_volumes(values: dict[str, Any]) -> tuple[choice.Selection, str | Non
     if values["retry_failed"]:
         if volume_name:
             raise errors.BadRequest("Choose volumes or give --retry-failed, not both.")
-        selection = choice.again(selection, report.not_done(values["retry_failed"]))
+        selection = choice.again(selection, values["retry_failed"])
     if selection and volume_name:
         raise errors.BadRequest("Choose volumes otherwise or by --cinder-vol-name, not both.")
     if selection:

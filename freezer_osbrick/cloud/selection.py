@@ -87,6 +87,7 @@ class Selection:
     :param all_tenants: all of all projects.
     :param consistency_groups: all of these groups.
     :param project_id: the project; None is that of the credentials.
+    :param of_several: those named are what is left of a run over several volumes.
     """
 
     volume_ids: tuple[str, ...] = ()
@@ -95,6 +96,7 @@ class Selection:
     consistency_groups: tuple[str, ...] = ()
     project_id: str | None = None
     filters: Filters = Filters()
+    of_several: bool = False
 
     def __bool__(self) -> bool:
         """Whether anything is chosen."""

@@ -75,7 +75,7 @@ def chosen(parsed_args: argparse.Namespace) -> Selection:
 
     :raises errors.BadRequest: it contradicts itself.
     """
-    from freezer_osbrick.operations import choice, report
+    from freezer_osbrick.operations import choice
 
     named = base.volume_ids(parsed_args)
     selection = choice.Selection(
@@ -93,7 +93,7 @@ def chosen(parsed_args: argparse.Namespace) -> Selection:
         ),
     )
     if parsed_args.retry_failed is not None:
-        return choice.again(selection, report.not_done(parsed_args.retry_failed))
+        return choice.again(selection, parsed_args.retry_failed)
     if selection:
         selection.check()
     return selection

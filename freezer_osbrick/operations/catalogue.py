@@ -59,7 +59,7 @@ class BackupDetail:
 
     def to_dict(self) -> dict[str, Any]:
         told = self.summary.to_dict()
-        for key in ("parent", "mode", "content", "agent", "bytes", "volume"):
+        for key in ("parent", "mode", "content", "instant", "agent", "bytes", "volume"):
             told[key] = self.head.get(key)
         if "files" in self.head:
             told["files"] = self.head["files"]

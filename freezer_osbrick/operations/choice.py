@@ -56,14 +56,17 @@ def filters(
     return made
 
 
-def again(selection: Selection, volume_ids: tuple[str, ...]) -> Selection:
-    """The selection for a second try of these volumes.
+def again(selection: Selection, path: str) -> Selection:
+    """The selection for a second try of what a run did not finish.
 
-    :raises errors.BadRequest: others are chosen beside them.
+    :param path: of the run's report.
+
+    :raises errors.BadRequest: others are chosen beside it, it is no report, or all is done.
     """
     if selection:
         raise errors.BadRequest("Choose volumes or give --retry-failed, not both.")
-    return dataclasses.replace(selection, volume_ids=volume_ids)
+    rest = report.not_done(path)
+    return dataclasses.replace(selection, volume_ids=rest.volume_ids, of_several=rest.of_several)
 
 
 def _sizes(text: str | None) -> tuple[int | None, int | None]:

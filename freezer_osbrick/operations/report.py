@@ -147,8 +147,20 @@ class RunReport:
             ) from error
 
 
-def not_done(path: str) -> tuple[str, ...]:
-    """The ids of the volumes that a run did not finish.
+@dataclasses.dataclass(frozen=True)
+class NotDone:
+    """What a run did not finish.
+
+    :param volume_ids: of the volumes.
+    :param of_several: whether the run was about more than one volume.
+    """
+
+    volume_ids: tuple[str, ...]
+    of_several: bool
+
+
+def not_done(path: str) -> NotDone:
+    """What a run did not finish.
 
     :param path: of the run's report: the file that it kept, or what ``-f json`` printed.
     :raises errors.BadRequest: it is no report, or everything in it is done.
@@ -167,4 +179,4 @@ def not_done(path: str) -> tuple[str, ...]:
     )
     if not found:
         raise errors.BadRequest(f"All volumes of the report {path} are done: nothing to try again.")
-    return found
+    return NotDone(found, len(states) > 1)

@@ -75,6 +75,11 @@ class RestoreRequest(TargetRequest):
         """The selection with the volumes that are named."""
         return dataclasses.replace(self.selection, volume_ids=self.volume_ids)
 
+    @property
+    def of_several(self) -> bool:
+        """Whether it is about more than one volume, or what is left of such a run."""
+        return bool(self.selection) or self.selection.of_several or len(self.volume_ids) > 1
+
 
 def restore(
     context: Context,
@@ -168,7 +173,23 @@ def _choose(
         request.chosen,
         lacking=f"{where} {'hold' if len(sides) > 1 else 'holds'} no such backup of volume",
     )
+    for group_id in request.selection.consistency_groups:
+        ids = [record.id for record in chosen.volumes if record.group_id == group_id]
+        _note_instants(group_id, [newest[volume_id] for volume_id in ids])
     return chosen, newest
+
+
+def _note_instants(group_id: str, members: Sequence[Copies]) -> None:
+    """Tell where the newest backups of a group were not made by one group snapshot: one of its
+    volumes may have been backed up by itself since."""
+    instants = {found.backup.head.get("instant") for found in members}
+    if len(members) < 2 or (len(instants) == 1 and None not in instants):
+        return
+    for found in members:
+        found.notes.append(
+            f"The backups of the group {group_id} are not of one instant. If an earlier one is,"
+            " --restore-from-date finds it."
+        )
 
 
 class _VolumeRestore:
@@ -218,7 +239,7 @@ class _VolumeRestore:
                 f"Backup {self._backup.id} holds blocks and not files: restore it to a volume, or "
                 "take single files out of it with 'freezer-osbrick files restore'."
             )
-        if self._request.selection or len(self._request.volume_ids) > 1:
+        if self._request.of_several:
             folder = os.path.join(folder, self._backup.volume_id)
 
         def fill(repository: Repository, manifest: Manifest) -> None:

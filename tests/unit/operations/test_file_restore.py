@@ -12,6 +12,7 @@ import pytest
 from freezer_osbrick import errors
 from freezer_osbrick.filesystem.filling import Filled
 from freezer_osbrick.operations import contents, file_restore
+from freezer_osbrick.operations.choice import Selection
 from freezer_osbrick.operations.report import RunReport
 from freezer_osbrick.pipeline.backup import BackupWriter
 from freezer_osbrick.pipeline.progress import Progress
@@ -98,6 +99,13 @@ def test_a_volume_that_reads_otherwise_is_refused(bench: Bench, pretended: Prete
     assert told.state == "error"
     assert "'/a': it has other content" in str(told.reason)
     assert bench.volume_ids == {bench.volume.id}
+
+
+def test_what_is_left_of_several_has_the_folder_that_it_would_have_had(
+    bench: Bench, pretended: Pretended
+) -> None:
+    told = bench.restore(to_folder="/some/folder", selection=Selection(of_several=True))
+    assert told.target == f"/some/folder/{bench.volume.id}"
 
 
 def test_into_a_folder_no_cloud_is_asked(bench: Bench, pretended: Pretended) -> None:

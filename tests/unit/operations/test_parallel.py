@@ -137,7 +137,7 @@ def test_a_signal_ends_all_in_order(number, tmp_path):
     assert sorted(volumes.taken_down) == TEN[:4]
     assert set(states(run).values()) == {"interrupted"}
     assert not interruption.requested()
-    assert report.not_done(str(path)) == tuple(TEN)
+    assert report.not_done(str(path)) == report.NotDone(tuple(TEN), of_several=True)
     assert [volume["reason"] for volume in json.loads(path.read_text())["volumes"]] == [
         *["The run was ended before the volume was done."] * 4,
         *["The run was ended before its turn."] * 6,
@@ -233,4 +233,4 @@ class TestReportFile:
     def test_what_the_command_printed_will_do(self, tmp_path):
         rows = [{"volume_id": "a", "state": "success"}, {"volume_id": "b", "state": "error"}]
         (tmp_path / "r").write_text(json.dumps(rows))
-        assert report.not_done(str(tmp_path / "r")) == ("b",)
+        assert report.not_done(str(tmp_path / "r")) == report.NotDone(("b",), of_several=True)
