@@ -145,6 +145,21 @@ def test_the_commands_of_the_readme_are_there() -> None:
         assert os.access(ROOT / script, os.X_OK), script
 
 
+def test_the_specification_names_tests_that_exist() -> None:
+    """Each line of the table in the docs has a test, and each test that it names is there."""
+    text = (ROOT / "doc" / "source" / "specification.rst").read_text()
+    rows = [row.split("\n     - ") for row in re.split(r"\n   \* - ", text)[1:]]
+    rows = [row for row in rows if row[0] != "Line"]
+    assert len(rows) > 40
+    for line, _, cell in rows:
+        named = re.findall(r"``(\S+?\.py)(?:::(\w+))?``", cell)
+        assert named, line
+        for file, test in named:
+            path = ROOT / "tests" / file
+            assert path.is_file(), (line, file)
+            assert not test or f"\ndef {test}(" in path.read_text(), (line, file, test)
+
+
 def test_ci_runs_the_readmes_test_command(tmp_path) -> None:
     (tmp_path / ".ci").mkdir()
     (tmp_path / "tools").mkdir()
