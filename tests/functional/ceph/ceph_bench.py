@@ -5,7 +5,11 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import glob
+import importlib
+import os
 import pathlib
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -24,6 +28,25 @@ from tests.functional.workbench import Workbench
 MIB = 1 << 20
 GIB = 1 << 30
 POOL = "volumes"
+
+_DEBIAN = "/usr/lib/python3/dist-packages"
+
+
+def load_modules(folder: pathlib.Path) -> None:
+    """Let this process, which does not have Debian's modules rados and rbd, load them from a
+    folder.
+
+    :raises FileNotFoundError: they are not there, or are another Python's.
+    """
+    tag = f"cpython-{sys.version_info.major}{sys.version_info.minor}-*"
+    for name in ("rados", "rbd"):
+        found = glob.glob(f"{_DEBIAN}/{name}.{tag}.so")
+        if not found:
+            raise FileNotFoundError(f"there is no module {name} for this Python")
+        (folder / os.path.basename(found[0])).symlink_to(found[0])
+    sys.path.insert(0, str(folder))
+    linuxrbd.rados = importlib.import_module("rados")
+    linuxrbd.rbd = importlib.import_module("rbd")
 
 
 class Images:

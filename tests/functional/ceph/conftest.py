@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import glob
-import importlib
 import os
 import pathlib
 import shutil
@@ -15,9 +13,7 @@ import pytest
 from os_brick.initiator import linuxrbd
 
 from devstack.embedded.embedded_cloud.client import EmbeddedCloud
-from tests.functional.ceph.ceph_bench import CephBench, Images
-
-_DEBIAN = "/usr/lib/python3/dist-packages"
+from tests.functional.ceph.ceph_bench import CephBench, Images, load_modules
 
 
 @pytest.fixture(scope="session")
@@ -26,16 +22,11 @@ def modules(tmp_path_factory: pytest.TempPathFactory) -> Iterator[pathlib.Path]:
     if shutil.which("ceph-mon") is None:
         pytest.skip("Ceph is not installed")
     folder = tmp_path_factory.mktemp("modules")
-    tag = f"cpython-{sys.version_info.major}{sys.version_info.minor}-*"
-    for name in ("rados", "rbd"):
-        found = glob.glob(f"{_DEBIAN}/{name}.{tag}.so")
-        if not found:
-            pytest.skip(f"there is no module {name} for this Python")
-        (folder / os.path.basename(found[0])).symlink_to(found[0])
     before = linuxrbd.rados, linuxrbd.rbd
-    sys.path.insert(0, str(folder))
-    linuxrbd.rados = importlib.import_module("rados")
-    linuxrbd.rbd = importlib.import_module("rbd")
+    try:
+        load_modules(folder)
+    except FileNotFoundError as error:
+        pytest.skip(str(error))
     yield folder
     sys.path.remove(str(folder))
     linuxrbd.rados, linuxrbd.rbd = before
