@@ -18,7 +18,7 @@ import logging
 import os
 import re
 import stat
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from freezer_osbrick import errors
@@ -197,24 +197,33 @@ def _ask(folder: str, descriptor: int | None) -> Disk:
     if kind == "scsi":
         if disks.attribute(folder, "device/state") not in ("running", ""):
             raise OSError(errno.EIO, "the kernel waits for its path")
-        answer = inquiry.scsi(descriptor)
+        answer = _allowed(lambda: inquiry.scsi(descriptor)) or Answer(_cached(folder))
     elif kind == "nvme":
-        answer = _nvme(folder, descriptor)
+        answer = _allowed(lambda: inquiry.nvme(descriptor)) or _cached_of_nvme(folder)
     else:
         serial = disks.attribute(folder, "serial")
         answer = Answer(frozenset({f"serial.{serial}"} if serial else ()))
     return Disk(folder, answer.names, answer.size)
 
 
-def _nvme(folder: str, descriptor: int) -> Answer:
+def _allowed(ask: Callable[[], Answer]) -> Answer | None:
+    """What a disk answers; None where only root may ask it."""
     try:
-        return inquiry.nvme(descriptor)
+        return ask()
     except OSError as error:
         if error.errno not in (errno.EACCES, errno.EPERM):
             raise
-    # The kernel removes a namespace whose names have changed, when the target tells of changes.
-    kinds = (("uuid", "uuid"), ("nguid", "nguid"), ("eui", "eui"))
-    found = ((kind, disks.attribute(folder, name)) for kind, name in kinds)
+        return None
+
+
+def _cached(folder: str) -> frozenset[str]:
+    """The names that the kernel has of a SCSI disk."""
+    return inquiry.designators(disks.content(folder, "device/vpd_pg83"))
+
+
+def _cached_of_nvme(folder: str) -> Answer:
+    """The kernel removes a namespace whose names have changed, when the target tells of changes."""
+    found = ((kind, disks.attribute(folder, kind)) for kind in ("uuid", "nguid", "eui"))
     return Answer(frozenset(f"{kind}.{name}" for kind, name in found if name.strip("0-")))
 
 
@@ -231,7 +240,7 @@ def _prove_unused(what: str, name: str, disk: Disk) -> None:
 
 def _prove_fresh(disk: Disk) -> None:
     """The kernel knows the disk by the names that it has."""
-    cached = inquiry.designators(disks.content(disk.folder, "device/vpd_pg83"))
+    cached = _cached(disk.folder)
     if cached and not cached <= disk.names:
         raise errors.IdentityError(
             f"The kernel knows {disks.node_of(disk.folder)} as {', '.join(sorted(cached))}, and "

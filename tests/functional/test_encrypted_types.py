@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import pathlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -58,6 +59,28 @@ def test_into_a_clone_and_in_place(host: BackupHost, volume_id: str) -> None:
     assert host.digest(volume_id) == then
     assert host.leftovers() == {}
     host.drop(volume_id)
+
+
+def test_never_decrypted(host: BackupHost, volume_id: str) -> None:
+    """What is read is what the storage holds, by the device that Cinder names, and nothing else."""
+    host.write(volume_id, 0, (b"LUKS\xba\xbe\0\2" + data_of(3, 8)).ljust(4096, b"\0"))
+    then = host.digest(volume_id)
+    running = host.start_agent("backup", volume_id)
+    running.until(host.step("connected"))
+    with running.stopped():
+        steps = {line["step"]: line for line in host.journal()}
+        assert steps["connecting"]["connection_info"]["encrypted"] is True
+        told = steps["connecting"]["connection_info"]["device_path"]
+        assert steps["connected"]["device_info"]["path"] == told
+        names = pathlib.Path("/sys/block").glob("dm-*/dm/uuid")
+        assert not [path for path in names if path.read_text().startswith("CRYPT-")]
+        assert not list(pathlib.Path("/dev/disk/by-id").glob("os-brick*"))
+    assert running.wait().record["state"] == "success"
+    restored = host.restore(volume_id)["restored_volume_id"]
+    assert host.digest(restored) == then
+    assert "encrypted (LUKS)" in host.agent("backup", volume_id, "--content", "files").error
+    assert host.leftovers() == {}
+    host.drop(restored)
 
 
 @pytest.mark.parametrize("words", [(), ("--volume-type", "file"), ("--recreate-vol-on-error",)])

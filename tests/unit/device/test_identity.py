@@ -142,6 +142,13 @@ def test_a_path_that_is_down(sysfs: Sysfs, descriptor: int) -> None:
         prove(sysfs, descriptor, ISCSI, {})
 
 
+def test_who_may_not_ask_has_what_the_kernel_keeps(sysfs: Sysfs, descriptor: int) -> None:
+    single(sysfs)
+    sysfs.answers["sda"] = OSError(errno.EPERM, "only root")
+    (disk,) = prove(sysfs, descriptor, ISCSI, {"scsi_wwn": "3" + WWN}).disks
+    assert (disk.names, disk.size) == ({f"naa.{WWN}"}, None)
+
+
 def test_an_nvme_namespace(sysfs: Sysfs, descriptor: int) -> None:
     told = "6c8f3a52-8b7d-4b5e-9f37-0a1b2c3d4e5f"
     connection = {
