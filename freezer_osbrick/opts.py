@@ -359,8 +359,8 @@ def _refuse_unknown(path: str) -> None:
                 raise errors.ConfigurationError(
                     f"{path}: there is no group [{group}]; did you mean [{meant[0]}]?"
                 )
-        if known is None:
-            continue
+        if known is None or known is SERVICE_USER_OPTS:
+            continue  # keystoneauth's plug-ins have options of their own
         names = [option.dest for option in known]
         for name in given:
             if name not in names:

@@ -98,7 +98,10 @@ def test_what_is_no_option_is_refused(tmp_path: pathlib.Path, text: str, said: s
 
 def test_groups_of_others_are_theirs(tmp_path: pathlib.Path) -> None:
     path = tmp_path / "freezer-agent.conf"
-    path.write_text("[DEFAULT]\nverbose = 1\n[os_brick]\nfoo = 1\n[osbrick]\nworkers = 2\n")
+    path.write_text(
+        "[DEFAULT]\nverbose = 1\n[os_brick]\nfoo = 1\n[osbrick]\nworkers = 2\n"
+        "[service_user]\nauth_type = password\nusername = cinder\nuser_domain_name = Default\n"
+    )
     assert opts.load([str(path)]).osbrick.parallel == 10
 
 
