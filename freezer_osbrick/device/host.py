@@ -9,6 +9,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -25,6 +26,8 @@ LOG = logging.getLogger(__name__)
 
 _set_up = threading.Lock()
 _is_set_up = False
+
+_HELPERS_CONTEXT = ("--privsep_context", "os_brick.privileged.default")
 
 # A share stays mounted after os-brick has "disconnected" a volume on it.
 _SHARES = {"nfs", "glusterfs", "quobyte", "scality", "vzstorage", "smbfs"}
@@ -293,8 +296,11 @@ def _find_root_helper(configured: str | None) -> str | None:
     sudo = shutil.which("sudo")
     if sudo is None:
         return None
+    # With the arguments that os-brick gives: the rules may allow for no others.
+    socket_path = os.path.join(tempfile.gettempdir(), "tmp01234567", "privsep.sock")
+    arguments = [*_HELPERS_CONTEXT, "--privsep_sock_path", socket_path]
     allowed = subprocess.run(
-        [sudo, "-n", "-l", _privsep_helper()],
+        [sudo, "-n", "-l", _privsep_helper(), *arguments],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         check=False,

@@ -4,6 +4,7 @@ from __future__ import annotations
 import json
 import os
 import pathlib
+import re
 import subprocess
 import sys
 import threading
@@ -142,6 +143,27 @@ def test_root_helper(
         lambda command, **keywords: subprocess.CompletedProcess(command, allowed),
     )
     assert host._find_root_helper(configured) == expected
+
+
+def test_sudo_is_asked_for_what_os_brick_will_start(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path
+) -> None:
+    """Rules that allow for these arguments only, as ours do, are enough."""
+    rules = (CHECKOUT / "etc/sudoers.d/freezer-osbrick").read_text()
+    (shipped,) = re.findall(r"/usr/bin/privsep-helper (\^.*\$)$", rules, re.MULTILINE)
+    asked = []
+
+    def ask(command: list[str], **keywords: Any) -> subprocess.CompletedProcess[str]:
+        asked.append(command)
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.setattr(host.shutil, "which", lambda name: f"/usr/bin/{name}")
+    monkeypatch.setattr(host.tempfile, "gettempdir", lambda: "/tmp")
+    monkeypatch.setattr(host.subprocess, "run", ask)
+    host._find_root_helper(None)
+    assert asked[0][:3] == ["/usr/bin/sudo", "-n", "-l"]
+    assert re.fullmatch(shipped, " ".join(asked[0][4:]))
 
 
 class FakeConnector:
