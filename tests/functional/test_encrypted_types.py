@@ -81,6 +81,7 @@ def test_never_decrypted(host: BackupHost, volume_id: str) -> None:
     assert "encrypted (LUKS)" in host.agent("backup", volume_id, "--content", "files").error
     assert host.leftovers() == {}
     host.drop(restored)
+    host.drop(volume_id)
 
 
 @pytest.mark.parametrize("words", [(), ("--volume-type", "file"), ("--recreate-vol-on-error",)])
