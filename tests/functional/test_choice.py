@@ -21,6 +21,7 @@ from tests.functional.test_agent_backup import Background
 _PAUSE = 0.005
 COUNT = 6
 GROUP = 3
+_OLDER_TYPE = "default_cgsnapshot_type"  # of consistency groups, by Cinder's own name
 
 
 @dataclasses.dataclass
@@ -141,6 +142,7 @@ def test_a_group_is_of_one_instant(scene: Scene) -> None:
 
     restored = host.command("restore", "--consistency-groups", scene.group_id, "-f", "json").rows
     assert states(restored) == dict.fromkeys(scene.members, "success")
+    assert [row["notes"] for row in restored] == [[]] * GROUP
     by_source = {row["volume_id"]: row["restored_volume_id"] for row in restored}
     images = [by_source[volume_id] for volume_id in scene.members]
     found = counters(host, images)
@@ -151,6 +153,68 @@ def test_a_group_is_of_one_instant(scene: Scene) -> None:
     shown = host.command("show", rows[0]["backup_id"], "-f", "json").document
     assert shown["volume"]["group_id"] == scene.group_id
     scene.check_nothing_left()
+
+
+@pytest.fixture
+def older_group(scene: Scene) -> Iterator[tuple[str, list[str]]]:
+    """A consistency group of the API before that of generic groups, and its two volumes."""
+    cloud = scene.host.bench.embedded
+    types = cloud.cinder("GET", "/group_types", project="admin")["group_types"]
+    if _OLDER_TYPE not in [each["name"] for each in types]:
+        body = {"group_type": {"name": _OLDER_TYPE}}
+        made = cloud.cinder("POST", "/group_types", body, "admin")["group_type"]
+        specs = {"group_specs": {"consistent_group_snapshot_enabled": "<is> True"}}
+        cloud.cinder("POST", f"/group_types/{made['id']}/group_specs", specs, "admin")
+    types = cloud.cinder("GET", "/types")["volume_types"]
+    (volume_type,) = [each["id"] for each in types if each["name"] == "file"]
+    wanted = {"consistencygroup": {"name": "older", "volume_types": volume_type}}
+    group_id = cloud.cinder("POST", "/consistencygroups", wanted)["consistencygroup"]["id"]
+    cloud.wait(f"/consistencygroups/{group_id}", "available")
+    fields = {"consistencygroup_id": group_id, "volume_type": "file"}
+    ids = [cloud.create_volume(1, **fields)["id"] for _ in range(2)]
+    for number, volume_id in enumerate(ids):
+        scene.host.write(volume_id, 64 * MIB, data_of(100 + number, MIB))
+    yield group_id, ids
+    cloud.cinder(
+        "POST", f"/consistencygroups/{group_id}/delete", {"consistencygroup": {"force": True}}
+    )
+    cloud.wait(f"/consistencygroups/{group_id}", "deleted")
+
+
+def test_several_groups_and_the_older_kind(
+    scene: Scene, older_group: tuple[str, list[str]]
+) -> None:
+    """From an ini file, as a list between commas; the volumes of each group have one time."""
+    pytest.importorskip("freezer")
+    host, (older, ids) = scene.host, older_group
+    ini = host.folder / "groups.ini"
+    ini.write_text(
+        "[default]\nengine_name = osbrick\nstorage = local\nbackup_name = groups\n"
+        f"container = {host.repository}\nmetadata_out = -\n"
+        f"consistency_groups = {scene.group_id},{older}\n"
+    )
+    words = ("freezer-agent", "--config", str(ini), "--action")
+    volumes = host.start(*words, "backup").wait().document["osbrick"]["volumes"]
+    assert states(volumes) == dict.fromkeys([*scene.members, *ids], "success")
+    times = {volume["volume_id"]: volume["time_stamp"] for volume in volumes}
+    for group in (scene.members, ids):
+        assert len({times[volume_id] for volume_id in group}) == 1
+    shown = host.command("show", volumes[-1]["backup_id"], "-f", "json").document
+    assert shown["instant"]
+
+    # One is backed up by itself: the newest backups of its group are not of one instant any more.
+    assert host.command("backup", ids[0], "--backup-name", "groups").status == 0
+    rows = host.start(*words, "restore").wait().document["osbrick"]["volumes"]
+    assert states(rows) == dict.fromkeys([*scene.members, *ids], "success")
+    for row in rows:
+        told = [note for note in row["notes"] if "are not of one instant" in note]
+        assert bool(told) is (row["volume_id"] in ids)
+        if row["volume_id"] in ids:
+            assert host.digest(row["restored_volume_id"]) == host.digest(row["volume_id"])
+        host.bench.embedded.delete_volume(row["restored_volume_id"])
+    assert host.bench.ledger.runs() == []
+    for kind in ("snapshots", "group_snapshots", "cgsnapshots"):
+        assert host.bench.embedded.cinder("GET", f"/{kind}/detail")[kind] == []
 
 
 def test_all_volumes_of_the_project(scene: Scene) -> None:
