@@ -43,6 +43,7 @@ def start(bench: CephBench, folder: pathlib.Path, volume_id: str) -> subprocess.
             *(sys.executable, "-m", "freezer_osbrick.commands.main"),
             *("--config-file", str(configuration), "backup", volume_id),
             *("--incremental", "--keep-snapshot", "--repository", bench.repository),
+            *("--backup-name", "nightly", "--hostname", "here"),
         ],
         env=env,
         stdout=subprocess.DEVNULL,
