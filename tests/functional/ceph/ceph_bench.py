@@ -87,9 +87,11 @@ class Images:
         linuxrbd.rbd.RBD().create(self._ioctx, name, size, old_format=False, features=features)
         try:
             with self.open(name) as image:
-                yield image
-                for snapshot in list(image.list_snaps()):
-                    image.remove_snap(snapshot["name"])
+                try:
+                    yield image
+                finally:
+                    for snapshot in list(image.list_snaps()):
+                        image.remove_snap(snapshot["name"])
         finally:
             linuxrbd.rbd.RBD().remove(self._ioctx, name)
 
