@@ -19,10 +19,10 @@ LOG = logging.getLogger(__name__)
 class HandleDevice(Device):
     """os-brick's ``RBDVolumeIOWrapper``.
 
-    Its own read and write share one position; librbd's image below takes offsets, and several
-    calls at a time: it lets Python's other threads run meanwhile, so that as many reads are under
-    way as there are workers. Its asynchronous calls were measured to be no faster. The image may be open for writing whatever the attachment says, so
-    ``writable`` is enforced here.
+    Its own read and write share one position; librbd's image below takes offsets, and several calls
+    at a time: it lets Python's other threads run meanwhile, so that as many reads are under way as
+    there are workers. Its asynchronous calls were measured to be no faster. The image may be open
+    for writing whatever the attachment says, so ``writable`` is enforced here.
     """
 
     hearsay = True
