@@ -60,6 +60,8 @@ class Words(types.ConfigType):
         super().__init__(type_name="list")
 
     def __call__(self, value: Any) -> str | None:
+        if isinstance(value, dict) or str(value).lstrip().startswith("{"):
+            raise ValueError(f"{value!r} is no list")
         return ",".join(dict.fromkeys(parse_list(value))) or None
 
     def _formatter(self, value: str) -> str:

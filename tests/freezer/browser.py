@@ -16,7 +16,7 @@ FLAGS = (
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
 )
-_PATIENCE = 120_000  # milliseconds for a page
+_PATIENCE = 1_200_000  # milliseconds until a page that does not come is given up
 
 
 class Person:

@@ -108,6 +108,20 @@ def translate(folder: pathlib.Path) -> None:
         mofile.write_mo(stream, made)
 
 
+def kept(application):
+    """Let browsers keep the hundreds of scripts, as behind the web server of a real Horizon."""
+
+    def answering(environ, start_response):
+        def start(status, headers, *more):
+            if environ["PATH_INFO"].startswith("/static/"):
+                headers = [*headers, ("Cache-Control", "max-age=3600")]
+            return start_response(status, headers, *more)
+
+        return application(environ, start)
+
+    return answering
+
+
 def main():
     folder, auth_url = pathlib.Path(sys.argv[1]), sys.argv[2]
     make_local(folder, auth_url, with_plugin="--without-plugin" not in sys.argv)
@@ -125,7 +139,7 @@ def main():
     from django.contrib.staticfiles.handlers import StaticFilesHandler
     from django.core.wsgi import get_wsgi_application
 
-    application = StaticFilesHandler(get_wsgi_application())
+    application = kept(StaticFilesHandler(get_wsgi_application()))
     server = waitress.create_server(application, sockets=[listener], threads=4)
     threading.Thread(target=server.run, daemon=True).start()
     print(json.dumps({"port": listener.getsockname()[1]}), file=ready, flush=True)

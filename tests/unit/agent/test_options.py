@@ -35,6 +35,13 @@ def test_what_begins_like_a_list_and_is_none_is_refused(text: str) -> None:
         options.parse_list(text)
 
 
+def test_an_object_is_no_list_of_words() -> None:
+    for value in ({"id": "v1"}, '{"id": "v1"}', " {'id': 'v1'}"):
+        with pytest.raises(ValueError, match="is no list"):
+            options.Words()(value)
+    assert options.Words()(["v1", "v2", "v1"]) == "v1,v2"
+
+
 def test_with_choices_leaves_the_original_alone() -> None:
     narrow = cfg.StrOpt("engine", choices=["tar"])
     wide = options.with_choices(narrow, ("osbrick",))
