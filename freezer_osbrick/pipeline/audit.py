@@ -17,7 +17,7 @@ from freezer_osbrick.device.volume_device import Device
 from freezer_osbrick.pipeline import workers
 from freezer_osbrick.pipeline.scan import ChunkBuffer
 from freezer_osbrick.repository import format as form
-from freezer_osbrick.repository.manifest import Manifest
+from freezer_osbrick.repository.manifest import SEGMENT_CHUNKS, Manifest
 from freezer_osbrick.repository.maps import MapReader
 from freezer_osbrick.repository.repository import Repository
 
@@ -161,11 +161,12 @@ class _Population:
 
     def _add_unchanged(self, first: int, last: int, parent: Manifest) -> None:
         per_chunk = self._chunk_blocks
-        while first < last:
-            end = min(last, (first // per_chunk + 1) * per_chunk)
-            entry = parent.entry(first // per_chunk)
-            (self._empty if entry.zeros else self._full).add(first, end - first)
-            first = end
+        begin, end = first // per_chunk, -(-last // per_chunk)
+        for start in range(begin, end, SEGMENT_CHUNKS):
+            entries = parent.run(start, min(end, start + SEGMENT_CHUNKS))
+            for chunk, entry in enumerate(entries, start):
+                low, high = max(first, chunk * per_chunk), min(last, (chunk + 1) * per_chunk)
+                (self._empty if entry.zeros else self._full).add(low, high - low)
 
 
 class _Auditor:

@@ -149,7 +149,8 @@ class BackupWriter:
         def step(number: int) -> None:
             amounts = Amounts()
             first, last = spans[number], spans[number + 1]
-            for index in range(first, last):
+            whole = self._inherited(first, last, amounts)
+            for index in range(first + whole, last):
                 offset = index * chunk_size
                 length = min(chunk_size, size - offset)
                 self._chunk(index, offset, length, buffer, compressor, amounts)
@@ -157,6 +158,23 @@ class BackupWriter:
             self._progress.advance(min(last * chunk_size, size) - first * chunk_size)
 
         return step
+
+    def _inherited(self, first: int, last: int, amounts: Amounts) -> int:
+        """Take chunks over from the parent, all at once, where hints say that they all are the
+        parent's; how many were taken."""
+        offset = first * self._repository.chunk_size
+        length = (last - first) * self._repository.chunk_size
+        parent = self._parent
+        if parent is None or self._hints.zeros or offset + length > self._device.size:
+            return 0
+        if not self._unchanged(offset, length, length):
+            return 0
+        entries = parent.run(first, last)
+        self._manifest.set_run(first, entries)
+        zeros = sum(entry.zeros for entry in entries) * self._repository.chunk_size
+        amounts.zeros += zeros
+        amounts.reused += length - zeros
+        return last - first
 
     def _chunk(
         self,

@@ -111,6 +111,17 @@ class Manifest:
         segment = self._segment(index // SEGMENT_CHUNKS)
         return self._entry(segment, index % SEGMENT_CHUNKS)
 
+    def run(self, first: int, last: int) -> list[Entry]:
+        """Chunks ``first`` up to, and without, ``last``; faster than one by one."""
+        found: list[Entry] = []
+        while first < last:
+            number, slot = divmod(first, SEGMENT_CHUNKS)
+            count = min(last - first, SEGMENT_CHUNKS - slot)
+            segment = self._segment(number)
+            found += [self._entry(segment, one) for one in range(slot, slot + count)]
+            first += count
+        return found
+
     def entries(self) -> Iterator[Entry]:
         """All chunks in their order."""
         for index in range(self.chunk_count):
@@ -249,26 +260,34 @@ class ManifestWriter:
 
     def set(self, index: int, entry: Entry) -> None:
         """Say what chunk ``index`` is. Each is set once."""
-        number, slot = divmod(index, SEGMENT_CHUNKS)
+        self.set_run(index, [entry])
+
+    def set_run(self, first: int, entries: list[Entry]) -> None:
+        """Say what several chunks are that follow each other."""
         with self._lock:
-            if number not in self._open_segments:
-                chunks = min(SEGMENT_CHUNKS, self._chunk_count - number * SEGMENT_CHUNKS)
-                self._open_segments[number] = bytearray(chunks * ENTRY.size)
-                self._missing[number] = chunks
-            if not entry.zeros:
-                pack = self._numbers.setdefault(entry.pack, len(self._numbers))
-                ENTRY.pack_into(
-                    self._open_segments[number],
-                    slot * ENTRY.size,
-                    entry.chunk_id,
-                    pack,
-                    entry.offset,
-                    entry.length,
-                    0,
-                )
-            self._missing[number] -= 1
-            if not self._missing[number]:
-                self._close_segment(number)
+            for index, entry in enumerate(entries, first):
+                self._set(index, entry)
+
+    def _set(self, index: int, entry: Entry) -> None:
+        number, slot = divmod(index, SEGMENT_CHUNKS)
+        if number not in self._open_segments:
+            chunks = min(SEGMENT_CHUNKS, self._chunk_count - number * SEGMENT_CHUNKS)
+            self._open_segments[number] = bytearray(chunks * ENTRY.size)
+            self._missing[number] = chunks
+        if entry is not ZERO_ENTRY and not entry.zeros:
+            pack = self._numbers.setdefault(entry.pack, len(self._numbers))
+            ENTRY.pack_into(
+                self._open_segments[number],
+                slot * ENTRY.size,
+                entry.chunk_id,
+                pack,
+                entry.offset,
+                entry.length,
+                0,
+            )
+        self._missing[number] -= 1
+        if not self._missing[number]:
+            self._close_segment(number)
 
     def store(self, head: Head, sizes: dict[bytes, int], *, replace: bool = False) -> int:
         """Put the manifest; the backup exists from then on.
