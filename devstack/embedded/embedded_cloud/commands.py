@@ -28,7 +28,7 @@ def _up(cloud: EmbeddedCloud, options: argparse.Namespace) -> int:
     if with_ceph:
         ceph.require(options.install_ceph, _say)
     venv = options.venv.expanduser().absolute()
-    lifecycle.up(cloud.state, venv, options.attach, with_ceph, _say)
+    lifecycle.up(cloud.state, venv, options.attach, with_ceph, options.backends, _say)
     return 0
 
 
@@ -142,6 +142,13 @@ def _parser() -> argparse.ArgumentParser:
         "--install-ceph",
         action="store_true",
         help="the same, and let apt-get install Ceph's packages where they are missing",
+    )
+    up.add_argument(
+        "--backends",
+        type=pathlib.Path,
+        metavar="FILE",
+        help="further backends in the words of cinder.conf: each section is one, and a volume type"
+        " of that name; kept at later ups",
     )
     up.set_defaults(run=_up)
 

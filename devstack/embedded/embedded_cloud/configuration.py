@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import configparser
 import pathlib
 from typing import Any
 
+from .errors import CloudError
 from .state import REGION, State, write_atomically
 
 Sections = dict[str, dict[str, Any]]
@@ -22,6 +24,17 @@ def write(path: pathlib.Path, sections: Sections) -> bool:
         return False
     write_atomically(path, text, 0o600)
     return True
+
+
+def read(path: pathlib.Path) -> Sections:
+    """The sections of an ini file."""
+    parser = configparser.ConfigParser(interpolation=None)
+    try:
+        with open(path, encoding="utf-8") as stream:
+            parser.read_file(stream)
+    except (OSError, configparser.Error) as error:
+        raise CloudError(f"{path} cannot be read: {error}") from error
+    return {name: dict(parser[name]) for name in parser.sections()}
 
 
 def keystone(state: State) -> Sections:
@@ -126,4 +139,6 @@ def cinder(state: State, venv: pathlib.Path) -> Sections:
             "rbd_exclusive_cinder_pool": "true",
             "report_discard_supported": "true",
         }
+    for name, options in state.settings.get("more_backends", {}).items():
+        sections[name] = {"volume_backend_name": name, **options}
     return sections

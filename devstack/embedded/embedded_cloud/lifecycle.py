@@ -18,12 +18,20 @@ _PACKAGE_PARENT = pathlib.Path(__file__).resolve().parents[1]
 Say = Callable[[str], None]
 
 
-def up(state: State, venv: pathlib.Path, attach: str | None, with_ceph: bool, say: Say) -> None:
+def up(
+    state: State,
+    venv: pathlib.Path,
+    attach: str | None,
+    with_ceph: bool,
+    backends: pathlib.Path | None,
+    say: Say,
+) -> None:
     """Bring the cloud up, or whatever part of it is down.
 
     ``attach`` is ``loop``, ``file`` or None for what it was (loop devices where root has them,
-    else file paths). ``with_ceph`` adds a Ceph backend, which the cloud keeps from then on. What
-    runs, answers and has the configuration it should have is left alone.
+    else file paths). ``with_ceph`` adds a Ceph backend, ``backends`` those of a file in the words
+    of ``cinder.conf``; the cloud keeps them from then on. What runs, answers and has the
+    configuration it should have is left alone.
     """
     began = time.monotonic()
     python = virtualenv.ensure(venv, say)
@@ -34,7 +42,13 @@ def up(state: State, venv: pathlib.Path, attach: str | None, with_ceph: bool, sa
         settings["attach"] = _attach_kind(settings.get("attach"), attach)
         if with_ceph:
             settings.setdefault("ceph", {})
-        settings["backends"] = ["file", "rbd"] if "ceph" in settings else ["file"]
+        if backends is not None:
+            settings["more_backends"] = configuration.read(backends)
+        settings["backends"] = [
+            "file",
+            *(["rbd"] if "ceph" in settings else []),
+            *settings.get("more_backends", {}),
+        ]
         state.save()
         say(f"pool: {pool.prepare(state)}")
         how = "loop devices" if settings["attach"] == "loop" else "file paths (no block devices)"
@@ -105,7 +119,10 @@ def _start_cinder(state: State, venv: pathlib.Path, python: pathlib.Path) -> Ser
         configuration.write(path, configuration.cinder(state, venv))
         service.start(
             _command(python, "cinder_services", "--config-file", str(path)),
-            _environment(OS_CINDER_DISABLE_EVENTLET_PATCHING="true"),
+            _environment(
+                OS_CINDER_DISABLE_EVENTLET_PATCHING="true",
+                PATH=f"{venv / 'bin'}:{os.environ['PATH']}",  # Cinder's helpers, cinder-rtstool
+            ),
             listener,
         )
     return service

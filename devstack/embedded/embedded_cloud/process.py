@@ -79,9 +79,10 @@ class Service:
         record = {"pid": process.pid, "start": _start_time(process.pid), "boot": _boot_id()}
         write_atomically(self._record, json.dumps(record))
 
-    def wait(self, ready: Callable[[], bool], what: str, seconds: float = 120) -> None:
+    def wait(self, ready: Callable[[], bool], what: str, seconds: float = 600) -> None:
         """Wait until ``ready`` says so; fail with the last lines of the service's output."""
         deadline = time.monotonic() + seconds
+        pause = 0.1
         while not ready():
             if self.pid() is None:
                 raise CloudError(f"{what} ended while it was starting; {self.last_lines()}")
@@ -89,7 +90,8 @@ class Service:
                 raise CloudError(
                     f"{what} did not answer within {seconds:.0f} s; {self.last_lines()}"
                 )
-            time.sleep(0.1)
+            time.sleep(pause)
+            pause = min(1.1 * pause, 1.0)
 
     def last_lines(self, count: int = 15) -> str:
         """The end of the service's output, for an error message."""

@@ -7,6 +7,7 @@ Called as ``cinder_services --config-file <cinder.conf>``, with
 
 from __future__ import annotations
 
+import os
 import pathlib
 import sys
 from typing import Any
@@ -16,7 +17,8 @@ from cinder import monkey_patch
 monkey_patch.patch("threading")  # before anything of Cinder's that starts threads
 
 import os_brick  # noqa: E402
-from cinder import coordination, i18n, objects, rpc, version  # noqa: E402
+import os_brick.privileged  # noqa: E402
+from cinder import coordination, i18n, objects, privsep, rpc, version  # noqa: E402
 from cinder.cmd import volume as volume_command  # noqa: E402
 from cinder.common import config, constants  # noqa: E402
 from cinder.db import migration  # noqa: E402
@@ -90,6 +92,9 @@ def main() -> None:
     config.set_middleware_defaults()
     logging.setup(CONF, "cinder")
     os_brick.setup(CONF)
+    if os.geteuid() == 0:  # no helper process
+        for context in (privsep.sys_admin_pctxt, os_brick.privileged.default):
+            context.set_client_mode(False)
     one_process.tune_sqlite()
     one_process.wake_fake_rpc()
     one_process.book_work_by_host()
