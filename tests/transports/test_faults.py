@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Storage that goes away or changes under a backup: success over another path or a clear failure,
+never the bytes of another volume, and nothing left behind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.transports.guest import Guest, backup_words
+
+MIB = 1 << 20
+_SEED = 4711
+
+
+@pytest.fixture(scope="module")
+def iscsi_volume(guest: Guest) -> Iterator[str]:
+    volume_id = guest.volume("iscsi", _SEED)
+    yield volume_id
+    guest.drop(volume_id)
+
+
+@pytest.fixture(autouse=True)
+def _all_is_well_afterwards(guest: Guest) -> Iterator[None]:
+    yield
+    guest.call("faults.mend")
+    guest.call("faults.forget_swap")
+
+
+def backups(guest: Guest, volume_id: str) -> list[str]:
+    done = guest.command(
+        "list", "--volume", volume_id, "--repository", "nightly", "-f", "value", "-c", "backup_id"
+    )
+    assert done.status == 0, done.stderr
+    return done.stdout.split()
+
+
+@pytest.mark.parametrize("kind", ["iscsi", "nvme"])
+def test_one_of_two_paths_is_cut(guest: Guest, kind: str) -> None:
+    volume_id = guest.volume(kind, _SEED)
+    number = guest.start(*backup_words(volume_id), multipath=True)
+    guest.until(number, moved=100 * MIB)
+    guest.call("faults.cut", 1)
+    backup = guest.finish(number)
+    assert backup.record["state"] == "success"
+    guest.call("faults.mend")
+    assert guest.leftovers() == {}
+    guest.drop(volume_id)
+    restored_id = guest.restore(volume_id).record["restored_volume_id"]
+    guest.volumes.append(restored_id)
+    assert guest.holds(restored_id, _SEED)
+    guest.drop(restored_id)
+
+
+def test_target_killed_in_mid_read(guest: Guest, iscsi_volume: str) -> None:
+    before = backups(guest, iscsi_volume)
+    number = guest.start(*backup_words(iscsi_volume))
+    guest.until(number, moved=100 * MIB)
+    guest.call("faults.kill_iscsi_targets")
+    assert "could not be read" in guest.finish(number).error
+    assert guest.leftovers() == {}
+    assert backups(guest, iscsi_volume) == before
+
+
+def test_target_that_comes_back(guest: Guest, iscsi_volume: str) -> None:
+    number = guest.start(*backup_words(iscsi_volume))
+    guest.until(number, moved=100 * MIB)
+    guest.call("faults.kill_iscsi_targets")
+    guest.call("faults.revive_iscsi_targets")
+    assert guest.finish(number).record["state"] == "success"
+    assert guest.leftovers() == {}
+
+
+def test_session_dropped_in_mid_read(guest: Guest, iscsi_volume: str) -> None:
+    before = backups(guest, iscsi_volume)
+    number = guest.start(*backup_words(iscsi_volume))
+    guest.until(number, moved=100 * MIB)
+    guest.call("faults.drop_sessions")
+    assert "could not be read" in guest.finish(number).error
+    assert guest.leftovers() == {}
+    assert backups(guest, iscsi_volume) == before
+
+
+@pytest.mark.parametrize("moment", [{"step": "connected"}, {"moved": 100 * MIB}])
+def test_lun_is_another_volume_now(
+    guest: Guest, iscsi_volume: str, moment: dict[str, object]
+) -> None:
+    """CVE-2023-2088, by hand."""
+    before = backups(guest, iscsi_volume)
+    other = guest.marked_volume("iscsi", "another tenant's secret ")
+    number = guest.start(*backup_words(iscsi_volume))
+    guest.until(number, **moment)
+    guest.send(number, "STOP")
+    guest.call("faults.swap_iscsi_lun", other)
+    guest.send(number, "CONT")
+    assert "this is not the volume" in guest.finish(number).error
+    assert guest.leftovers() == {}
+    assert backups(guest, iscsi_volume) == before
+    guest.call("faults.forget_swap")
+    guest.drop(other)

@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A backup and a restore over each transport, as root and as a plain user."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from tests.transports.guest import GIB, USER, Done, Guest
+
+_TRANSPORTS = {
+    "iSCSI": ("iscsi", False),
+    "iSCSI, multipath": ("iscsi", True),
+    "NVMe/TCP": ("nvme", False),
+    "NVMe/TCP, multipath": ("nvme", True),
+    "Fibre Channel": ("fc", False),
+}
+_seeds = itertools.count(1)
+
+
+@pytest.mark.parametrize("user", ["root", USER])
+@pytest.mark.parametrize("transport", _TRANSPORTS)
+def test_round_trip(guest: Guest, table: list[dict[str, str]], transport: str, user: str) -> None:
+    kind, multipath = _TRANSPORTS[transport]
+    how = {"user": user, "multipath": multipath}
+    seed = next(_seeds)
+    volume_id = guest.volume(kind, seed)
+    backup = guest.backup(volume_id, **how)
+    assert backup.record["bytes_read"] == GIB
+    assert guest.leftovers() == {}
+
+    if user == "root":  # into a new volume, of which every byte is written
+        guest.drop(volume_id)
+    else:  # into a clone of the volume, of which that is written which differs
+        guest.call("volumes.change", volume_id, seed, 4 << 20, 8)
+    restore = guest.restore(volume_id, **how)
+    restored_id = restore.record["restored_volume_id"]
+    guest.volumes.append(restored_id)
+    assert guest.holds(restored_id, seed)
+    left = guest.leftovers()
+    assert left == {}
+
+    table.append(
+        {
+            "transport": transport,
+            "as": user,
+            "attach s": f"{seconds(backup, 'attaching', 'connected'):.1f}",
+            "read MB/s": f"{speed(backup):.0f}",
+            "restore MB/s": f"{speed(restore):.0f}",
+            "detach s": f"{seconds(backup, 'closed', 'detached'):.1f}",
+            "leftovers": str(sum(map(len, left.values()))),
+        }
+    )
+    for made in list(guest.volumes):
+        guest.drop(made)
+
+
+def seconds(done: Done, begin: str, end: str) -> float:
+    return done.seen[end] - done.seen[begin]
+
+
+def speed(done: Done) -> float:
+    """Of the volume, in MB a second, from the first byte to the last."""
+    return GIB / 1e6 / seconds(done, "opened", "closed")
