@@ -197,6 +197,7 @@ def settle(arguments: Any, conf: cfg.ConfigOpts, storages: Mapping[str, Mapping[
     unused = [name for name in _UNUSED_OPTIONS if values[name] and options.is_given(conf, name)]
     if unused:
         LOG.warning("Engine osbrick does not use %s.", ", ".join(map(_flag, unused)))
+    _check_dates(values)
     volumes, volume_name = _chosen_volumes(values)
     chosen: tuple[places.Place, ...] = ()
     if values["action"] != "exec":
@@ -229,6 +230,20 @@ def settle(arguments: Any, conf: cfg.ConfigOpts, storages: Mapping[str, Mapping[
         osbrick=selection,
     )
     set_volumes(arguments, volumes)
+
+
+def _check_dates(values: Mapping[str, Any]) -> None:
+    from freezer.utils import utils  # here: it imports the module that is being adapted
+
+    for name in ("restore_from_date", "remove_from_date", "remove_before_date"):
+        if not values.get(name):
+            continue
+        try:
+            utils.date_to_timestamp(values[name])
+        except ValueError as error:
+            raise errors.BadRequest(
+                f"{_flag(name)} takes a date such as 2026-11-20T10:00:00Z, not {values[name]!r}."
+            ) from error
 
 
 def set_volumes(arguments: Any, volumes: choice.Selection) -> None:

@@ -72,6 +72,8 @@ def _initialise(module: Any, stock: Callable[..., None], job: Any, conf: Any, st
     module.client_manager = _Clients(conf.client_manager)
     try:
         stock(job, conf, storage)
+    except ValueError as error:  # Freezer's own checks of arguments
+        raise errors.BadRequest(str(error)) from error
     finally:
         module.client_manager = manager_module
 
