@@ -51,6 +51,26 @@ def test_an_incremental_backup_stores_little(host: BackupHost) -> None:
     host.drop(volume_id)
 
 
+def test_ten_clones_are_stored_once(host: BackupHost) -> None:
+    """Ten volumes made of one of 2 GiB, each changed a little, all backed up for the first time."""
+    image = host.bench.volume(2, name="image").id
+    for number in range(8):
+        host.write(image, number * 256 * MIB, data_of(100 + number, 64 * MIB))
+    clones = [host.bench.volume(2, source_volid=image).id for _ in range(10)]
+    for number, clone in enumerate(clones):
+        host.write(clone, number * 200 * MIB, data_of(200 + number, PAGE))
+    before = taken(host.repository)
+    backup = host.command("backup", *clones, "-f", "json")
+    assert [row["state"] for row in backup.rows] == ["success"] * 10
+    stored = taken(host.repository) - before
+    once = 512 * MIB
+    assert once < stored < 1.02 * once
+    told = host.restore(clones[7])
+    assert host.digest(told["restored_volume_id"]) == host.digest(clones[7])
+    for volume_id in (told["restored_volume_id"], *clones, image):
+        host.drop(volume_id)
+
+
 def taken(folder: pathlib.Path) -> int:
     """The bytes of all files below a folder."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

@@ -176,15 +176,16 @@ def test_a_killed_restore(scene: Scene, moment: str) -> None:
 def test_cleanup_leaves_a_living_run_alone(scene: Scene) -> None:
     """Beside the remains of a dead run, which it removes."""
     host = scene.host
-    host.start_agent("backup", scene.volume_id).kill_when(host.step("connected"))
-    dead = made_by(host)
     living = host.start_agent("backup", scene.volume_id)
-    living.until(lambda: attached_clones(host) == 2)
+    living.until(host.step("connected"))
     with living.stopped():
+        alive = made_by(host)
+        host.start_agent("backup", scene.volume_id).kill_when(lambda: attached_clones(host) == 2)
+        dead = made_by(host) - alive
         report = host.command("cleanup", "-f", "json").rows
     states = {item["id"]: item["state"] for item in report}
-    assert {states.pop(resource) for resource in dead} == {"removed"}
-    assert sorted(item["state"] for item in report if item["id"] in made_by(host)) == ["kept"] * 2
+    assert len(dead) == 2 and {states.pop(resource) for resource in dead} == {"removed"}
+    assert len(alive) == 2 and {states[resource] for resource in alive} == {"kept"}
     told = living.wait().record
     scene.backups.append(told["backup_id"])
     assert host.leftovers() == {}

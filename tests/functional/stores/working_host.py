@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import os
 import random
 import select
 import sys
@@ -30,6 +31,7 @@ from freezer_osbrick.operations.verify import VerifyRequest, verify
 from freezer_osbrick.pipeline.progress import Progress
 from freezer_osbrick.pipeline.restore import RestoreReader
 from freezer_osbrick.repository import catalogue, collection, leases, repository
+from freezer_osbrick.repository import format as form
 from freezer_osbrick.repository.catalogue import Backup
 from freezer_osbrick.repository.manifest import Manifest
 from freezer_osbrick.repository.repository import Repository
@@ -84,8 +86,9 @@ class Host:
         one, record, report = volume_backup(
             self.context, self.repo, self.volume, device, name=digest(self.content)
         )
-        one._store(device, record, int(time.time()))
-        return {"backup": report.backup_id, "notes": report.notes}
+        backup_id = os.urandom(form.OBJECT_ID_SIZE)
+        one.store(backup_id, record, int(time.time()))
+        return {"backup": backup_id.hex(), "notes": report.notes}
 
     def restore(self) -> dict[str, Any]:
         backups = catalogue.backups(self.repo)
