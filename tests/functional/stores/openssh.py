@@ -67,11 +67,13 @@ def make_key(path: pathlib.Path) -> None:
     path.with_name(path.name + ".pub").write_bytes(public + b"\n")
 
 
-def _programs() -> tuple[str, dict[str, str]]:
+def _programs(folder: pathlib.Path) -> tuple[str, dict[str, str]]:
     """``sshd``, and the environment that it needs.
 
     Where it is not installed, Debian's packages are unpacked and not installed: that would start a
     server on this machine. Skips the test where they cannot be had.
+
+    :param folder: which the server's user can reach; the checkout may lie where only root can.
     """
     found = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
     if found:
@@ -89,15 +91,16 @@ def _programs() -> tuple[str, dict[str, str]]:
                 environment.run(
                     ["dpkg", "-x", str(package), str(unpacked)], "OpenSSH's server", cwd=unpacked
                 )
-    libraries = [str(path.parent) for path in unpacked.rglob("libwrap.so.0")]
-    return str(unpacked / "usr/sbin/sshd"), {"LD_LIBRARY_PATH": ":".join(libraries)}
+    for path in (unpacked / "usr/sbin/sshd", *unpacked.rglob("libwrap.so.0")):
+        shutil.copy(path, folder)
+    return str(folder / "sshd"), {"LD_LIBRARY_PATH": str(folder)}
 
 
 @contextlib.contextmanager
 def running(folder: pathlib.Path) -> Iterator[SshServer]:
     """A server that runs as a plain user: as root it would want a user ``sshd`` on the machine."""
-    sshd, variables = _programs()
     folder.chmod(0o755)
+    sshd, variables = _programs(folder)
     for name in ("host_key", "key"):
         make_key(folder / name)
     (folder / "authorized_keys").write_text((folder / "key.pub").read_text())

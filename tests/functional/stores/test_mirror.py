@@ -233,12 +233,13 @@ def test_one_that_is_down(mirror: Mirror, volume_id: str) -> None:
     assert [copy["state"] for copy in told["copies"]] == ["success", "success", "error"]
     assert host.leftovers() == {}
     # The command says the same.
-    by_command = mirror.command("backup", volume_id, "--incremental").wait()
+    words = ("backup", volume_id, "--incremental", "--backup-name", "nightly")
+    by_command = mirror.command(*words).wait()
     (row,) = json.loads(by_command.stdout)
     assert (by_command.status, row["state"]) == (1, "partial")
     # Info shows what can be seen, and says what cannot.
     info = mirror.agent("info", volume_id)
-    assert info.stdout.count(told["backup_id"]) == 2
+    assert info.stdout.count(row["backup_id"]) == 2
     assert "storage:sftp: " in info.stderr
     # A removal does what it can, and fails.
     removal = mirror.agent("admin", volume_id, remove_before_date="2100-01-01T00:00:00Z")
