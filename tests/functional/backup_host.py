@@ -22,7 +22,7 @@ from typing import Any
 import pytest
 
 from devstack.embedded.embedded_cloud.client import EmbeddedCloud
-from tests.functional.workbench import Workbench
+from tests.functional.workbench import CHECKOUT, Workbench
 
 MIB = 1 << 20
 GIB = 1 << 30
@@ -177,6 +177,12 @@ class BackupHost:
             pytest.skip(f"{program} is not installed beside {sys.executable}")
         env = {**self.environment(project), **more}
         return Running([str(path), *words], env, self._output)
+
+    def module(self, name: str, *words: str, project: str = "demo") -> Done:
+        """A program of the tests' own, run as a module."""
+        line = [sys.executable, "-m", name, *words]
+        env = {**self.environment(project), "PYTHONPATH": str(CHECKOUT)}
+        return Running(line, env, self._output).wait()
 
     def start_agent(
         self, action: str, volume_id: str, *options: str, project: str = "demo"
