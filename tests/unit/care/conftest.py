@@ -11,9 +11,10 @@ import pytest
 from freezer_osbrick import opts
 from freezer_osbrick.cloud.volumes import VolumeRecord
 from freezer_osbrick.device.volume_device import Device
-from freezer_osbrick.operations.backup import BackupRequest, _Copy, _Shared
+from freezer_osbrick.operations.backup import BackupRequest, _Copy, _Hinted, _Shared
 from freezer_osbrick.operations.contents import Blocks
 from freezer_osbrick.operations.context import Context
+from freezer_osbrick.operations.hinting import HintPolicy, Hinting
 from freezer_osbrick.operations.report import CopyReport
 from freezer_osbrick.pipeline.backup import BackupWriter
 from freezer_osbrick.pipeline.progress import Progress
@@ -141,10 +142,11 @@ def volume_backup(
     report = CopyReport(repository.store.url)
     request = BackupRequest((volume,), "nightly", "node1", incremental=incremental)
     blocks, progress = Blocks(device), Progress(volume)
-    one = _Copy(context, repository, request, _Shared(), blocks, report, progress)
     record = VolumeRecord.from_dict(
         {"id": volume, "name": name, "description": "", "size_gib": 1, "status": "in-use"}
     )
+    hinted = _Hinted(Hinting(context, HintPolicy(), record), None)
+    one = _Copy(context, repository, request, _Shared(), blocks, hinted, report, progress)
     return one, record, report
 
 
