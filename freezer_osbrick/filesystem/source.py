@@ -221,7 +221,7 @@ def _previous(
         if tree.newest >= (parent.time - _CLOCKS_DIFFER) * 1_000_000_000:
             newest = tree.newest
         previous = Previous(
-            parent.reader(tree).records(),
+            parent.reader(tree).pieces(),
             newest=newest,
             distrusted=parent.unread_entries(tree),
         )

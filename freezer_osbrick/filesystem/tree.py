@@ -166,6 +166,11 @@ class TreeReader:
         self._offset = offset
         self._length = length
 
+    def pieces(self) -> Iterator[bytes]:
+        """The whole tree as it is stored, in pieces of any length."""
+        for start in range(0, self._length, _READ_AT_ONCE):
+            yield self._read(self._offset + start, min(_READ_AT_ONCE, self._length - start))
+
     def records(self) -> Iterator[bytes]:
         """All records, as bytes.
 

@@ -9,14 +9,13 @@ from __future__ import annotations
 import array
 import dataclasses
 import errno
-import itertools
 import mmap
 import operator
 import os
 import stat
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from freezer_osbrick import errors
 from freezer_osbrick.filesystem import space as spaces
@@ -25,7 +24,7 @@ from freezer_osbrick.filesystem.previous import Previous, key_of
 from freezer_osbrick.filesystem.space import Space
 from freezer_osbrick.filesystem.subvolumes import TOP, is_read_only, subvolume_of
 from freezer_osbrick.filesystem.syscalls import open_beneath
-from freezer_osbrick.filesystem.tree import FIXED, KINDS, Entry, Extent, Kind
+from freezer_osbrick.filesystem.tree import FIXED, KINDS, Entry, Extent, Kind, TreeReader
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -33,8 +32,11 @@ _FLUSHED = 1 << 20
 # xfs shows ACLs twice: as everybody does, and as it stores them.
 _ACL_OF_XFS = "trusted.SGI_ACL_"
 _PATHS_KEPT = 20000
+_FORMAT = 0o170000  # the bits of a mode that tell the kind
 _ENCODING, _ERRORS = sys.getfilesystemencoding(), sys.getfilesystemencodeerrors()
 _NO_XATTRS = {errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENODATA}
+
+_Item = tuple[bytes, os.stat_result | None, os.DirEntry[str]]
 
 Excluded = Callable[[bytes, bool], bool]
 """Whether a path, of a folder or not, is to be left out."""
@@ -130,7 +132,7 @@ class Walk:
         """
         status = os.fstat(self._root)
         subvolume = subvolume_of(self._root, status)
-        top = self._add(b"", 0, b"/proc/self/fd/%d/." % self._root, status, subvolume, b"")
+        top = self._root_entry(status, subvolume)
         inner = [(top, b"", subvolume, status.st_dev)]
         while inner:
             number, path, subvolume, device = inner.pop()
@@ -139,8 +141,15 @@ class Walk:
         self.dirty += self._previous.left()
         self._flush()
 
+    def _root_entry(self, status: os.stat_result, subvolume: int) -> int:
+        records = self._previous.take_folder([(b"", status, None)], 0, subvolume, status.st_dev)
+        if records is not None:
+            self.newest = status.st_ctime_ns
+            return self._put(records)
+        return self._add(b"", 0, b"/proc/self/fd/%d/." % self._root, status, subvolume, b"")
+
     def found(self, number: int) -> Found:
-        """What the walk found of a file, by its number."""
+        """What the walk found of a file, by its number. Only after :meth:`content`."""
         name, fields = self._start_of(number)
         path = self._path_of(fields[4])
         return Found(
@@ -153,12 +162,15 @@ class Walk:
         Looked for in the records, and not kept while they are made: where nothing has changed,
         nobody wants to know.
         """
-        found = Content()
+        found, offsets, offset = Content(), array.array("Q"), 0
         with mmap.mmap(self.file.fileno(), self.length, access=mmap.ACCESS_READ) as records:
-            ends = itertools.chain(self._offsets[1:], [self.length])
-            for number, (start, end) in enumerate(zip(self._offsets, ends, strict=True)):
-                for extent in trees.extents(records[start:end]):
+            reader = TreeReader(lambda at, size: records[at : at + size], 0, self.length)
+            for number, record in enumerate(reader.records()):
+                for extent in trees.extents(record):
                     found.add(number, *extent)
+                offsets.append(offset)
+                offset += len(record)
+        self._offsets = offsets
         return found
 
     def _path_of(self, folder: int) -> bytes:
@@ -191,13 +203,15 @@ class Walk:
             self._fail(number, path, error)
             return []
         try:
+            items = _listed(descriptor)
+            if self._excluded is not nothing:
+                items = [item for item in items if not self._is_excluded(path, item)]
+            same = self._same(number, path, subvolume, device, items)
+            if same is not None:
+                return same
             below = []
             here = b"/proc/self/fd/%d/" % descriptor
-            for name, item, status in _listed(descriptor):
-                if self._excluded is not nothing and self._excluded(
-                    _below(path, name), item.is_dir(follow_symlinks=False)
-                ):
-                    continue
+            for name, status, item in items:
                 try:
                     status = status or item.stat(follow_symlinks=False)
                     inside = subvolume
@@ -215,6 +229,28 @@ class Walk:
             return []
         finally:
             os.close(descriptor)
+
+    def _is_excluded(self, path: bytes, item: _Item) -> bool:
+        return self._excluded(_below(path, item[0]), item[2].is_dir(follow_symlinks=False))
+
+    def _same(
+        self, number: int, path: bytes, subvolume: int, device: int, items: Sequence[_Item]
+    ) -> list[tuple[int, bytes, int, int]] | None:
+        """Take over all that is in a folder from the parent; returns the folders in it. None where
+        it is to be looked at one by one."""
+        records = self._previous.take_folder(items, number, subvolume, device)
+        if records is None:
+            return None
+        first = self._put_all(records, len(items))
+        below = []
+        for added, (name, status, _) in enumerate(items, first):
+            if status is None:
+                continue  # as it never is of what was taken over
+            if status.st_ctime_ns > self.newest:
+                self.newest = status.st_ctime_ns
+            if status.st_mode & _FORMAT == stat.S_IFDIR:
+                below.append((added, _below(path, name), subvolume, device))
+        return below
 
     def _fail(self, number: int | None, path: bytes, error: OSError) -> None:
         if number == 0:
@@ -338,12 +374,15 @@ class Walk:
         return tuple(found)
 
     def _put(self, record: bytes) -> int:
+        return self._put_all(record, 1)
+
+    def _put_all(self, records: bytes, count: int) -> int:
+        """Add so many records; returns the number of the first."""
         number = self.count
-        self._offsets.append(self.length)
-        self.count += 1
-        self.length += len(record)
-        self._pending.append(record)
-        self._pending_size += len(record)
+        self.count += count
+        self.length += len(records)
+        self._pending.append(records)
+        self._pending_size += len(records)
         if self._pending_size > _FLUSHED:
             self._flush()
         return number
@@ -354,20 +393,18 @@ class Walk:
         self._pending, self._pending_size = [], 0
 
 
-def _listed(
-    folder: int,
-) -> list[tuple[bytes, os.DirEntry[str], os.stat_result | None]]:
+def _listed(folder: int) -> list[_Item]:
     """What is in a folder, by name. The status of all is asked for in the order of their inodes: so
     they lie on the device. None where that failed: it is asked for once more, and told then."""
     with os.scandir(folder) as listing:
         items = sorted(listing, key=os.DirEntry.inode)
-    found = []
+    found: list[_Item] = []
     for item in items:
         try:
             status = item.stat(follow_symlinks=False)
         except OSError:
             status = None
-        found.append((item.name.encode(_ENCODING, _ERRORS), item, status))
+        found.append((item.name.encode(_ENCODING, _ERRORS), status, item))
     found.sort(key=operator.itemgetter(0))
     return found
 

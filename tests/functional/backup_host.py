@@ -111,6 +111,15 @@ class Running:
         found = re.search(r"VmHWM:\s*(\d+) kB", status)
         return int(found[1]) * 1024 if found else 0
 
+    @property
+    def processor_seconds(self) -> float:
+        """That it and its children have used so far; it must live."""
+        line = pathlib.Path(f"/proc/{self._process.pid}/stat").read_text()
+        ticks = line.rpartition(")")[2].split()[
+            11:15
+        ]  # user and system, its own and its children's
+        return sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK")
+
     def until(self, condition: Callable[[], object]) -> None:
         """Wait until the condition holds; the process must live then."""
         while not condition():

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import pathlib
 import random
@@ -12,12 +13,27 @@ import stat
 import struct
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
 MIB = 1 << 20
 SEED = 7
+
+Sizes = Callable[[random.Random], int]
+"""Casts the size of one file, in bytes."""
+
+
+def small(dice: random.Random) -> int:
+    """6 KB on average, few of more than 30 KB."""
+    return int(dice.expovariate(1 / 6000))
+
+
+def usual(dice: random.Random) -> int:
+    """As /usr, /etc and /var/lib of a Debian with compilers and a desktop's browser hold them: half
+    of the files have less than 2 KB, and the average is 50 KB."""
+    return min(int(dice.lognormvariate(math.log(2009), 2.546)), 64 * MIB)
+
 
 _MAKE = {
     "ext2": ("mkfs.ext2", "-q", "-F", "-L", "data"),
@@ -66,15 +82,15 @@ def mounted(
         run("umount", folder)
 
 
-def fill(root: pathlib.Path, count: int) -> None:
-    """Put ``count`` small files and one or several of every other kind into a folder."""
+def fill(root: pathlib.Path, count: int, sizes: Sizes = small) -> None:
+    """Put ``count`` files and one or several of every other kind into a folder."""
     dice = random.Random(SEED)
     (root / "unread").mkdir()  # the last thing that is touched is a folder
     for number in range(count):
         folder = root / f"d{number // 1000:03}" / f"e{number % 7}"
         if number % 1000 < 7:
             folder.mkdir(parents=True)
-        data = dice.randbytes(int(dice.expovariate(1 / 6000)))
+        data = dice.randbytes(sizes(dice))
         (folder / f"f{number}").write_bytes(data)
     (root / "big").write_bytes(dice.randbytes(9 * MIB + 17))
     os.link(root / "big", root / "d000" / "big too")
