@@ -15,8 +15,9 @@ from typing import IO
 
 from freezer_osbrick import errors
 from freezer_osbrick.device.volume_device import Device
+from freezer_osbrick.filesystem.content import Content
 from freezer_osbrick.filesystem.syscalls import open_beneath
-from freezer_osbrick.filesystem.walk import Content, Found, Walk
+from freezer_osbrick.filesystem.walk import Found, Walk
 
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _KEPT_OPEN = 64
