@@ -145,7 +145,9 @@ class ChooseVolumes(fields.RestoreFields, workflows.Action):
         else:
             del self.fields["osbrick_encrypt_pass_file"]
         clients = api.Client(request).list()
-        self.fields["client"].choices = [(one.client_id, one.hostname) for one in clients]
+        self.fields["client"].choices = [(one.client_id, one.hostname) for one in clients] or [
+            ("", _("None: start freezer-scheduler on a host"))
+        ]
         self.fields["client"].initial = _usual_client(request, metadata, clients)
 
     def clean(self) -> dict[str, Any]:

@@ -44,7 +44,7 @@ class Person:
 
     def open(self, panel: str) -> None:
         """A page of the group "Backup and Restore": ``actions``, or ``actions/create``."""
-        self.page.goto(f"{self._address}/project/freezer-{panel}/")
+        self.page.goto(f"{self._address}/project/freezer-{panel}" + "/" * ("/" not in panel))
         self.page.wait_for_load_state("networkidle")
 
     def create(self) -> None:

@@ -68,7 +68,8 @@ def main():
 
     listener = socket.create_server(("127.0.0.1", 0))
     print(json.dumps({"port": listener.getsockname()[1]}), flush=True)
-    server = waitress.create_server(application, sockets=[listener], threads=4)
+    # One request after the other: sqlite gives up at once where two that read begin to write.
+    server = waitress.create_server(application, sockets=[listener], threads=1)
     threading.Thread(target=server.run, daemon=True).start()
     sys.stdin.read()
     os._exit(0)
