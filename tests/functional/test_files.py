@@ -101,6 +101,7 @@ def test_there_and_back(host: BackupHost, folder: pathlib.Path, kind: str) -> No
     assert told["target"] == "clone"
     assert trees.differ(before, clone, folder, *options_of(kind)) == ""
     host.drop(str(told["restored_volume_id"]))
+    before.unlink()
     assert trees.differ(after, path, folder, *options_of(kind)) == ""
 
     # Into a new volume.

@@ -30,8 +30,8 @@ def small(dice: random.Random) -> int:
 
 
 def usual(dice: random.Random) -> int:
-    """As /usr, /etc and /var/lib of a Debian with compilers and a desktop's browser hold them: half
-    of the files have less than 2 KB, and the average is 50 KB."""
+    """About as /usr, /etc and /var/lib of a Debian with compilers and a browser hold them, where
+    half of the files have less than 2 KB and the average is 51 KB."""
     return min(int(dice.lognormvariate(math.log(2009), 2.546)), 64 * MIB)
 
 
