@@ -10,7 +10,7 @@ from typing import Any
 
 from freezer_osbrick import errors
 from freezer_osbrick.commands import base, choosing, transfer
-from freezer_osbrick.commands.columns import Column
+from freezer_osbrick.commands.columns import Column, Sentence
 
 
 class Backup(transfer.TransferCommand):
@@ -26,6 +26,7 @@ class Backup(transfer.TransferCommand):
         *transfer.OUTCOME,
         transfer.LEVEL,
         Column("content", "Content", everyday=False, optional=True),
+        Column("file_systems", "File systems", Sentence, everyday=False, optional=True),
         *transfer.byte_columns("bytes_read", "bytes_stored"),
         *transfer.byte_columns("bytes_zero", "bytes_reused", "bytes_new", everyday=False),
         Column("hints", "Hints", everyday=False, optional=True),
