@@ -65,6 +65,36 @@ def test_one_volume_its_restore_and_the_removal_of_old_backups(
     assert host.leftovers() == {}
 
 
+def test_the_commands_of_the_readme(
+    host: BackupHost, person: Person, volume_id: str, freezer_api: str, tmp_path: pathlib.Path
+) -> None:
+    """With nothing but freezerclient's own command."""
+
+    def freezer(*words: str) -> Any:
+        done = host.start("freezer", *words, OS_BACKUP_URL=freezer_api).wait()
+        assert done.status == 0, done.stderr
+        return json.loads(done.stdout) if "json" in words else done.stdout
+
+    job = json.loads((FOLDER / "nightly-volume.json").read_text())
+    client = person.client_id()  # once it is registered
+    assert client in [row["Client ID"] for row in freezer("client-list", "-f", "json")]
+    action = job["job_actions"][0]["freezer_action"]
+    action.update(container=str(host.repository), backup_name="by hand", single_volume_id=volume_id)
+    file = tmp_path / "job.json"
+    file.write_text(json.dumps({**job, "client_id": client, "job_schedule": {}}))
+    created = freezer("job-create", "--client", client, "--file", str(file), "-f", "json")
+    job_id = created["Job ID"]
+    freezer("job-start", job_id)
+    assert person.result(job_id) == "success"
+    assert volume_id in json.dumps(freezer("job-show", job_id, "-f", "json"))
+    record_id = person.records("by hand")[0]["backup_id"]
+    assert record_id in freezer("backup-list", "-f", "value")  # a date is no JSON to it
+    assert volume_id in json.dumps(freezer("backup-show", record_id, "-f", "json"))
+    freezer("backup-delete", record_id)
+    assert person.records("by hand") == []
+    assert len(host.listed("--backup-name", "by hand")) == 1
+
+
 def volumes_of(host: BackupHost) -> set[str]:
     listed = host.bench.embedded.cinder("GET", "/volumes")["volumes"]
     return {volume["id"] for volume in listed}
