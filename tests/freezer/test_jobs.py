@@ -145,6 +145,28 @@ def volumes_named(host: BackupHost, name: str) -> list[str]:
     return [volume["id"] for volume in listed]
 
 
+def test_a_job_repeats_by_its_schedule(
+    host: BackupHost, person: Person, scheduler: rig.Scheduler, volume_id: str
+) -> None:
+    """Every few seconds here, every night there: incremental ones, and then a full one again."""
+    action = action_of(
+        host, "backup", "repeated", single_volume_id=volume_id, incremental=True, max_level=1
+    )
+    schedule = {"schedule_interval": "2 seconds", "schedule_start_date": "2026-01-05T01:30:00Z"}
+    job_id = person.add_job(action, job_schedule=schedule)
+    person.api.jobs.start_job(job_id)
+
+    def levels() -> list[int]:
+        return [record["backup_metadata"]["level"] for record in person.records("repeated")]
+
+    rig.wait_for(lambda: len(levels()) >= 3)
+    # Not stopped: that event is lost where the scheduler is about to say that the job runs.
+    person.api.jobs.delete(job_id)
+    assert levels()[:3] == [0, 1, 0]
+    rig.wait_for(lambda: f"REMOVE job {job_id}" in scheduler.log() and not scheduler.agents())
+    assert host.leftovers() == {}
+
+
 # -- jobs that are interrupted ---------------------------------------------------------------------
 
 
