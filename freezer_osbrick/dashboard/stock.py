@@ -36,6 +36,7 @@ def patch() -> None:
     _patch_session(api)
     _patch_form(action.ActionConfigurationAction)
     _patch_workflow(action.ActionWorkflow)
+    _patch_actions(api.Action)
     _patch_clients(api.Client)
     _patch_records(api.Backup)
     restore.Destination.template_name = "freezer_osbrick/destination.html"
@@ -157,6 +158,27 @@ def _patch_workflow(workflow: Any) -> None:
         return stock_handle(self, request, context)
 
     workflow.handle = handle
+
+
+def _patch_actions(actions: Any) -> None:
+    from freezer_ui import utils
+
+    stock_build = actions._build
+
+    @functools.wraps(stock_build)
+    def build(self: Any, action: dict[str, Any]) -> Any:
+        """A name keeps its blanks: stock replaces them for tar's sake, and a restore would look for
+        backups of another name.
+        """
+        if not settings.is_ours(action):
+            return stock_build(self, action)
+        rules: dict[str, Any] = {}
+        for rule in ("max_retries", "max_retries_interval", "mandatory"):
+            utils.assign_and_remove(action, rules, rule)
+        action.pop("action_id", None)
+        return self.client.actions.create({"freezer_action": utils.create_dict(**action), **rules})
+
+    actions._build = build
 
 
 def _patch_clients(clients: Any) -> None:
