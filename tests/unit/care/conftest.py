@@ -14,7 +14,7 @@ from freezer_osbrick.device.volume_device import Device
 from freezer_osbrick.operations.backup import BackupRequest, _Copy, _Hinted, _Shared
 from freezer_osbrick.operations.contents import Blocks
 from freezer_osbrick.operations.context import Context
-from freezer_osbrick.operations.hinting import HintPolicy, Hinting
+from freezer_osbrick.operations.hinting import Hinting, HintPolicy
 from freezer_osbrick.operations.report import CopyReport
 from freezer_osbrick.pipeline.backup import BackupWriter
 from freezer_osbrick.pipeline.progress import Progress

@@ -119,7 +119,9 @@ def test_many_threads_fill_packs(repo):
 
 @given(st.data())
 @settings(
-    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=300,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 def test_changed_and_cut_packs(repo, data):
     pack, places = write(repo, pieces_of(b"one", b"two" * 9))
