@@ -60,7 +60,7 @@ def test_ten_clones_are_stored_once(host: BackupHost) -> None:
     for number, clone in enumerate(clones):
         host.write(clone, number * 200 * MIB, data_of(200 + number, PAGE))
     before = taken(host.repository)
-    backup = host.command("backup", *clones, "-f", "json")
+    backup = host.command("backup", *clones, "--backup-name", "nightly", "-f", "json")
     assert [row["state"] for row in backup.rows] == ["success"] * 10
     stored = taken(host.repository) - before
     once = 512 * MIB
