@@ -6,65 +6,20 @@ from __future__ import annotations
 import copy
 import difflib
 import os
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from keystoneauth1 import loading
-from oslo_config import cfg, types
+from oslo_config import cfg
 
-from freezer_osbrick import errors
-
-_REPOSITORY_PREFIX = "repository:"
+from freezer_osbrick import errors, named_repositories, quantities
 
 _BRICK = "os_brick"  # os-brick's own group, in Freezer's files
-
-_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
-_RATE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?(?:/s)?", re.IGNORECASE)
 
 _DEFAULT_FILES = (
     "/etc/freezer-osbrick/freezer-osbrick.conf",
     "~/.config/freezer-osbrick.conf",
 )
-
-
-class Share(types.ConfigType):
-    """A share of a whole: 5%, or 0.05; above nothing and at most all."""
-
-    def __init__(self) -> None:
-        super().__init__(type_name="share")
-
-    def __call__(self, value: Any) -> float:
-        try:
-            return parse_share(value)
-        except errors.BadRequest as error:
-            raise ValueError(str(error)) from error
-
-    def _formatter(self, value: Any) -> str:
-        return str(value)
-
-    def __repr__(self) -> str:
-        return "Share"
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Share)
-
-    __hash__ = None  # type: ignore[assignment]
-
-
-def parse_share(value: Any) -> float:
-    """A share of a whole from ``5%`` or ``0.05``: above 0, and up to 1.
-
-    :raises errors.BadRequest: it is none.
-    """
-    text = str(value).strip()
-    try:
-        share = float(text[:-1]) / 100 if text.endswith("%") else float(text)
-    except ValueError:
-        share = 0.0
-    if not 0 < share <= 1:
-        raise errors.BadRequest(f"{text!r} is no share; write it as 5% or 0.05")
-    return share
 
 
 OSBRICK_OPTS = [
@@ -103,7 +58,7 @@ OSBRICK_OPTS = [
     ),
     cfg.Opt(
         "audit",
-        type=Share(),
+        type=quantities.Share(),
         default="1%",
         help="Share of the blocks which the storage says need not be read that is read all the "
         "same, to prove it; 64 blocks at least.",
@@ -219,93 +174,6 @@ SERVICE_USER_OPTS = [
     *loading.get_auth_common_conf_options(),
 ]
 
-REPOSITORY_OPTS = [
-    cfg.StrOpt(
-        "url",
-        help="Address of the repository: an absolute path, file:///srv/backups, "
-        "s3://bucket/prefix, swift://container/prefix, sftp://user@host:port/path, "
-        "ftp://user@host:port/path or ftps://user@host:port/path.",
-    ),
-    cfg.StrOpt("endpoint", help="S3: URL of the service. Default: AWS_ENDPOINT_URL, else Amazon."),
-    cfg.StrOpt(
-        "region",
-        help="S3 and Swift: region of the service. Default: AWS_DEFAULT_REGION and "
-        "[cloud]region_name.",
-    ),
-    cfg.StrOpt(
-        "access_key",
-        secret=True,
-        help="S3: access key. Default: AWS_ACCESS_KEY_ID and what else programs for S3 look at.",
-    ),
-    cfg.StrOpt("secret_key", secret=True, help="S3: secret key. Default: AWS_SECRET_ACCESS_KEY."),
-    cfg.StrOpt(
-        "addressing",
-        default="auto",
-        choices=("auto", "path", "virtual"),
-        help="S3: whether the bucket is named in the path of a URL or in its host.",
-    ),
-    cfg.StrOpt(
-        "conditional_put",
-        default="auto",
-        choices=("auto", "yes", "no"),
-        help="S3: whether the service honours If-None-Match. auto finds it out, by an object "
-        ".conditional-put.",
-    ),
-    cfg.StrOpt(
-        "auth_url",
-        help="Swift: where Swift's own login is, if it is not Keystone's. Default: ST_AUTH.",
-    ),
-    cfg.StrOpt(
-        "storage_url", help="Swift: URL of the account. Default: the one that the login names."
-    ),
-    cfg.StrOpt(
-        "user",
-        help="SFTP, FTP and Swift's own login: name of the user. Default: the one in the address; "
-        "ST_USER.",
-    ),
-    cfg.StrOpt(
-        "password",
-        secret=True,
-        help="SFTP, FTP and Swift's own login: password of the user. Default: the variable "
-        "FREEZER_OSBRICK_PASSWORD; ST_KEY.",
-    ),
-    cfg.StrOpt("password_file", help="File whose first line is the password."),
-    cfg.StrOpt(
-        "ssh_key_file",
-        help="SFTP: file with the private key. Default: the keys of ~/.ssh and of the agent.",
-    ),
-    cfg.StrOpt(
-        "known_hosts",
-        help="SFTP: file with the keys of servers. Default: ~/.ssh/known_hosts.",
-    ),
-    cfg.BoolOpt(
-        "accept_new_host",
-        default=False,
-        help="SFTP: take the key of a server that known_hosts does not name, and write it there.",
-    ),
-    cfg.StrOpt(
-        "ca_file",
-        help="S3, Swift and FTPS: certificates of the authorities that are trusted. Default: the "
-        "system's.",
-    ),
-    cfg.FloatOpt(
-        "patience",
-        default=300.0,
-        min=0,
-        help="For how many seconds a call is repeated that a remote store could not answer.",
-    ),
-    cfg.IntOpt(
-        "connections",
-        default=16,
-        min=1,
-        help="Requests to the store that are under way at the same time, for all volumes of a run.",
-    ),
-    cfg.StrOpt(
-        "upload_limit", help="Bytes a second that are sent at most: a number, or 10K, 120M, 1G."
-    ),
-    cfg.StrOpt("download_limit", help="Bytes a second that are fetched at most."),
-]
-
 _GROUPS = {
     "osbrick": OSBRICK_OPTS,
     "cloud": CLOUD_OPTS,
@@ -352,23 +220,31 @@ def _refuse_unknown(path: str) -> None:
     groups: dict[str, dict[str, Any]] = {}
     cfg.ConfigParser(path, groups).parse()
     for group, given in groups.items():
-        known = REPOSITORY_OPTS if group.startswith(_REPOSITORY_PREFIX) else _GROUPS.get(group)
-        if known is None and group != _BRICK:
+        if group.startswith(named_repositories.PREFIX):
+            _refuse_unknown_options(path, group, given, named_repositories.OPTS)
+        elif group == "service_user":
+            pass  # keystoneauth's plug-ins have options of their own
+        elif group in _GROUPS:
+            _refuse_unknown_options(path, group, given, _GROUPS[group])
+        elif group != _BRICK:
             meant = difflib.get_close_matches(group, _GROUPS, n=1, cutoff=0.8)
             if meant:
                 raise errors.ConfigurationError(
                     f"{path}: there is no group [{group}]; did you mean [{meant[0]}]?"
                 )
-        if known is None or known is SERVICE_USER_OPTS:
-            continue  # keystoneauth's plug-ins have options of their own
-        names = [option.dest for option in known]
-        for name in given:
-            if name not in names:
-                meant = difflib.get_close_matches(name, names, n=1)
-                hint = f"did you mean {meant[0]}?" if meant else f"there are {', '.join(names)}."
-                raise errors.ConfigurationError(
-                    f"{path}: the group [{group}] has no option {name}; {hint}"
-                )
+
+
+def _refuse_unknown_options(
+    path: str, group: str, given: Iterable[str], known: Iterable[cfg.Opt]
+) -> None:
+    names = [option.dest for option in known]
+    for name in given:
+        if name not in names:
+            meant = difflib.get_close_matches(name, names, n=1)
+            hint = f"did you mean {meant[0]}?" if meant else f"there are {', '.join(names)}."
+            raise errors.ConfigurationError(
+                f"{path}: the group [{group}] has no option {name}; {hint}"
+            )
 
 
 def default_files() -> list[str]:
@@ -382,7 +258,10 @@ def list_opts() -> list[tuple[str, list[Any]]]:
     known = {group: copy.deepcopy(options) for group, options in _GROUPS.items()}
     # These are registered when the plug-in is loaded that auth_type names.
     known["service_user"] += loading.get_auth_plugin_conf_options("password")
-    return [*known.items(), (_REPOSITORY_PREFIX + "NAME", copy.deepcopy(REPOSITORY_OPTS))]
+    return [
+        *known.items(),
+        (named_repositories.PREFIX + "NAME", copy.deepcopy(named_repositories.OPTS)),
+    ]
 
 
 def state_path(conf: cfg.ConfigOpts) -> str:
@@ -404,99 +283,3 @@ def state_path(conf: cfg.ConfigOpts) -> str:
             "Name another with state_path in the [osbrick] group."
         ) from error
     return path
-
-
-def repository_names(conf: cfg.ConfigOpts) -> list[str]:
-    """Names of the ``[repository:NAME]`` groups in the configuration files."""
-    try:
-        sections = conf.list_all_sections()
-    except AttributeError:  # oslo.config's way to say that it never was called to read files
-        return []
-    return sorted(
-        section[len(_REPOSITORY_PREFIX) :]
-        for section in sections
-        if section.startswith(_REPOSITORY_PREFIX)
-    )
-
-
-def repository_url(conf: cfg.ConfigOpts, name: str) -> str:
-    """The URL of a repository named in the configuration.
-
-    :raises errors.ConfigurationError: there is no such group, or it has no URL.
-    """
-    return str(_repository_group(conf, name)["url"])
-
-
-def repository_settings(conf: cfg.ConfigOpts, address: str) -> dict[str, Any]:
-    """What is configured for a repository, by option; ``url`` is its address.
-
-    :param address: a name from the configuration or a URL. A URL that one of the configured
-        repositories has gets what is configured for it.
-    :raises errors.ConfigurationError: there is no such name, or a URL has several.
-    """
-    if _REPOSITORY_PREFIX + address in conf or not ("://" in address or address.startswith("/")):
-        return _repository_group(conf, address)
-    found = {}
-    for name in repository_names(conf):
-        conf.register_opts(REPOSITORY_OPTS, group=_REPOSITORY_PREFIX + name)
-        url = conf[_REPOSITORY_PREFIX + name].url
-        if url and url.rstrip("/") == address.rstrip("/"):
-            found[name] = _repository_group(conf, name)
-    if len(found) > 1:
-        raise errors.ConfigurationError(
-            f"{address} is the repository {' and '.join(found)} of the configuration: give the "
-            "name of one."
-        )
-    defaults = {option.dest: option.default for option in REPOSITORY_OPTS}
-    return {**defaults, **next(iter(found.values()), {}), "url": address}
-
-
-def set_repository(
-    conf: cfg.ConfigOpts, url: str, settings: Mapping[str, Any], name: str | None = None
-) -> None:
-    """Configure the repository at a URL as if a file had done it.
-
-    :param settings: count more than those of a file for the same URL.
-    :param name: under which it is then known, in place of the URL.
-    """
-    whole = {**repository_settings(conf, url), **settings, "url": url}
-    group = _REPOSITORY_PREFIX + (name or url)
-    conf.register_opts(REPOSITORY_OPTS, group=group)
-    for option, value in whole.items():
-        conf.set_override(option, value, group=group)
-
-
-def _repository_group(conf: cfg.ConfigOpts, name: str) -> dict[str, Any]:
-    known = repository_names(conf)
-    group = _REPOSITORY_PREFIX + name
-    if name not in known and group not in conf:
-        hint = f"known are: {', '.join(known)}" if known else "no configuration file names any"
-        raise errors.ConfigurationError(f"No repository is named {name!r}: {hint}.")
-    try:
-        conf.register_opts(REPOSITORY_OPTS, group=group)
-        settings = {option.dest: conf[group][option.dest] for option in REPOSITORY_OPTS}
-    except cfg.Error as error:
-        raise errors.ConfigurationError(
-            f"The group [{group}] of the configuration cannot be used: {error}"
-        ) from error
-    if not settings["url"]:
-        raise errors.ConfigurationError(f"The group [{group}] of the configuration has no url.")
-    return settings
-
-
-def parse_rate(text: str | int | None) -> int | None:
-    """Bytes a second from ``10K``, ``120M``, ``1.5G`` or a number; None means no limit.
-
-    Freezer writes no limit as -1.
-
-    :raises errors.BadRequest: it is no rate, or nothing would get through.
-    """
-    if text is None or str(text).strip() in ("", "-1"):
-        return None
-    found = _RATE.fullmatch(str(text).strip())
-    if found is None:
-        raise errors.BadRequest(f"{text!r} is no bandwidth: give bytes a second, or 10K, 120M, 1G.")
-    rate = int(float(found[1]) * _UNITS[found[2].upper()])
-    if rate < 1:
-        raise errors.BadRequest(f"With a bandwidth of {text!r} nothing would get through.")
-    return rate

@@ -18,7 +18,7 @@ from freezer.engine import engine as freezer_engine
 from oslo_config import cfg
 from oslo_log import log
 
-from freezer_osbrick import errors, opts
+from freezer_osbrick import errors, named_repositories
 from freezer_osbrick.agent import arguments, ending, options, progress, record, settings
 
 if TYPE_CHECKING:
@@ -326,7 +326,7 @@ class OsbrickEngine(freezer_engine.BackupEngine):
             conf.set_override("parallel", run.parallel, group="osbrick")
         for place in run.osbrick.places:
             if place.settings or place.name:
-                opts.set_repository(conf, place.url, place.settings, name=place.name)
+                named_repositories.configure(conf, place.url, place.settings, name=place.name)
         with contextlib.redirect_stdout(sys.stderr), ending.in_order(LOG):
             yield context.Context.open(
                 conf,

@@ -14,7 +14,7 @@ from typing import Any
 
 from oslo_config import cfg, types
 
-from freezer_osbrick import errors, opts
+from freezer_osbrick import errors, quantities
 
 ENGINE_NAME = "osbrick"
 ENGINE_NAMES = (ENGINE_NAME, "cinder-osbrick")
@@ -85,7 +85,7 @@ class Bandwidth(types.ConfigType):
 
     def __call__(self, value: Any) -> int:
         try:
-            rate = opts.parse_rate(value)
+            rate = quantities.parse_rate(value)
         except errors.BadRequest as exc:
             raise ValueError(str(exc)) from exc
         return -1 if rate is None else rate
@@ -216,7 +216,7 @@ OPTIONS = [
     ),
     cfg.Opt(
         "audit",
-        type=opts.Share(),
+        type=quantities.Share(),
         help="Engine osbrick, backup: read this share of what need not be read all the same, to "
         "prove it; at least 64 blocks. Default: audit in the group [osbrick], which is 1%.",
     ),

@@ -140,10 +140,10 @@ def repository_urls(context: Context, parsed_args: argparse.Namespace) -> tuple[
 
 
 def _known(context: Context, given: str) -> str:
-    from freezer_osbrick import opts
+    from freezer_osbrick import named_repositories
 
     if "://" not in given and not given.startswith("/"):
-        opts.repository_url(context.conf, given)
+        named_repositories.url_of(context.conf, given)
     return given
 
 

@@ -76,10 +76,10 @@ def count(text: str) -> int:
 
 def share(text: str) -> float:
     """A share such as ``5%`` or ``0.05``, for argparse."""
-    from freezer_osbrick import opts
+    from freezer_osbrick import quantities
 
     try:
-        return opts.parse_share(text)
+        return quantities.parse_share(text)
     except errors.BadRequest as error:
         raise argparse.ArgumentTypeError(str(error)) from error
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from oslo_config import cfg
 
-from freezer_osbrick import errors, opts
+from freezer_osbrick import errors, named_repositories, opts
 from freezer_osbrick.cloud.clients import Cloud
 from freezer_osbrick.cloud.ledger import Ledger
 from freezer_osbrick.device.host import Host
@@ -73,7 +73,7 @@ class Context:
 
     def open_store(self, url: str, *, create: bool = False) -> Store:
         """The store at a URL, or the one that the configuration has by that name."""
-        settings = opts.repository_settings(self.conf, url)
+        settings = named_repositories.settings_of(self.conf, url)
         settings.setdefault("interface", self.conf.cloud.interface)
         if not settings["region"] and settings["url"].startswith("swift:"):
             settings["region"] = self.conf.cloud.region_name

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 
 from oslo_log import log
 
-from freezer_osbrick import errors, opts
+from freezer_osbrick import errors, named_repositories
 from freezer_osbrick.operations.context import Context
 from freezer_osbrick.operations.report import ERROR, PARTIAL, CopyReport, VolumeReport
 from freezer_osbrick.repository.repository import Repository
@@ -113,7 +113,7 @@ def _check(context: Context, addresses: Sequence[str]) -> None:
     """Refuse one repository that is given twice: it would hold every backup twice."""
     seen: dict[tuple[str, ...], str] = {}
     for name in addresses:
-        settings = opts.repository_settings(context.conf, name)
+        settings = named_repositories.settings_of(context.conf, name)
         place = (address.normalise(settings["url"]), *(str(settings[key]) for key in _PLACE))
         if place in seen:
             raise errors.BadRequest(

@@ -10,7 +10,7 @@ import urllib.parse
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from freezer_osbrick import errors, opts
+from freezer_osbrick import errors, quantities
 from freezer_osbrick.store import base, limit, local, retry, throttle
 
 SCHEMES = ("file", "s3", "swift", "sftp", "ftp", "ftps")
@@ -84,8 +84,8 @@ def open_store(
     known = {name: value for name, value in (settings or {}).items() if value is not None}
     known.update(location.query)
     store: base.Store
-    upload = opts.parse_rate(known.get("upload_limit"))
-    download = opts.parse_rate(known.get("download_limit"))
+    upload = quantities.parse_rate(known.get("upload_limit"))
+    download = quantities.parse_rate(known.get("download_limit"))
     if location.scheme == "file":
         store = local.LocalStore(location.path, create=create)
     else:

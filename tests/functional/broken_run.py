@@ -18,7 +18,7 @@ from typing import Any
 from freezer_osbrick import errors
 from freezer_osbrick.commands.main import main
 from freezer_osbrick.device.host import Host
-from freezer_osbrick.operations import attach, backup, restore
+from freezer_osbrick.operations import attach, backup, copying, restore
 from freezer_osbrick.operations.copies import Copies
 from freezer_osbrick.repository.repository import Repository
 from freezer_osbrick.store.wrapper import StoreWrapper
@@ -126,14 +126,14 @@ def _with_broken_store(repository: Repository, code: int, prefix: str) -> Reposi
 
 
 def _break_writing(prefix: str) -> None:
-    stock = backup._Copy.store
+    stock = copying.Copy.store
 
     def store(self: Any, *arguments: Any) -> None:
         if _is_of_the_broken_one():
             self._repository = _with_broken_store(self._repository, errno.ENOSPC, prefix)
         stock(self, *arguments)
 
-    backup._Copy.store = store  # type: ignore[method-assign]
+    copying.Copy.store = store  # type: ignore[method-assign]
 
 
 def _break_fetching(prefix: str) -> None:

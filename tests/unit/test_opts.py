@@ -8,7 +8,7 @@ import stat
 import pytest
 from oslo_config import cfg
 
-from freezer_osbrick import errors, opts
+from freezer_osbrick import errors, named_repositories, opts
 
 
 def configured(tmp_path: pathlib.Path, text: str) -> cfg.ConfigOpts:
@@ -26,17 +26,17 @@ def test_repositories_by_name(tmp_path: pathlib.Path) -> None:
         tmp_path,
         "[repository:nightly]\nurl = file:///srv/nightly\n[repository:empty]\n",
     )
-    assert opts.repository_names(conf) == ["empty", "nightly"]
-    assert opts.repository_url(conf, "nightly") == "file:///srv/nightly"
+    assert named_repositories.names(conf) == ["empty", "nightly"]
+    assert named_repositories.url_of(conf, "nightly") == "file:///srv/nightly"
     with pytest.raises(errors.ConfigurationError, match="'weekly': known are: empty, nightly"):
-        opts.repository_url(conf, "weekly")
+        named_repositories.url_of(conf, "weekly")
     with pytest.raises(errors.ConfigurationError, match=r"\[repository:empty\] .* has no url"):
-        opts.repository_url(conf, "empty")
+        named_repositories.url_of(conf, "empty")
 
 
 def test_no_repository_at_all(tmp_path: pathlib.Path) -> None:
     with pytest.raises(errors.ConfigurationError, match="no configuration file names any"):
-        opts.repository_url(configured(tmp_path, ""), "nightly")
+        named_repositories.url_of(configured(tmp_path, ""), "nightly")
 
 
 def test_state_path_as_configured(tmp_path: pathlib.Path) -> None:

@@ -15,7 +15,7 @@ import signal
 from collections.abc import Sequence
 from typing import Any
 
-from freezer_osbrick import errors, opts
+from freezer_osbrick import errors, named_repositories
 from freezer_osbrick.operations import backup, catalogue, context, restore
 from freezer_osbrick.operations.catalogue import BackupSummary
 from freezer_osbrick.operations.report import CopyReport, RunReport, VolumeReport
@@ -87,10 +87,10 @@ def _open(cls: Any, conf: Any, *, session: Any = None, key_file: str | None = No
 def _backup(
     context: Any, urls: Sequence[str], request: backup.BackupRequest, progress: Any = None
 ) -> RunReport:
-    defaults = {option.dest: option.default for option in opts.REPOSITORY_OPTS}
+    defaults = {option.dest: option.default for option in named_repositories.OPTS}
     given = []
     for url in urls:
-        settings = opts.repository_settings(context.conf, url)
+        settings = named_repositories.settings_of(context.conf, url)
         given.append({name: value for name, value in settings.items() if value != defaults[name]})
     _note(
         "backup",

@@ -11,9 +11,10 @@ import pytest
 from freezer_osbrick import opts
 from freezer_osbrick.cloud.volumes import VolumeRecord
 from freezer_osbrick.device.volume_device import Device
-from freezer_osbrick.operations.backup import BackupRequest, _Copy, _Hinted, _Shared
+from freezer_osbrick.operations.backup import BackupRequest
 from freezer_osbrick.operations.contents import Blocks
 from freezer_osbrick.operations.context import Context
+from freezer_osbrick.operations.copying import Copy, Hinted, Shared
 from freezer_osbrick.operations.hinting import Hinting, HintPolicy
 from freezer_osbrick.operations.report import CopyReport
 from freezer_osbrick.pipeline.backup import BackupWriter
@@ -137,7 +138,7 @@ def volume_backup(
     *,
     incremental: bool = True,
     name: str = "v",
-) -> tuple[_Copy, VolumeRecord, CopyReport]:
+) -> tuple[Copy, VolumeRecord, CopyReport]:
     """A volume's backup as the verb makes it, from the attached device on: no cloud is needed."""
     report = CopyReport(repository.store.url)
     request = BackupRequest((volume,), "nightly", "node1", incremental=incremental)
@@ -145,8 +146,8 @@ def volume_backup(
     record = VolumeRecord.from_dict(
         {"id": volume, "name": name, "description": "", "size_gib": 1, "status": "in-use"}
     )
-    hinted = _Hinted(Hinting(context, HintPolicy(), record), None)
-    one = _Copy(context, repository, request, _Shared(), blocks, hinted, report, progress)
+    hinted = Hinted(Hinting(context, HintPolicy(), record), None)
+    one = Copy(context, repository, request.series, Shared(), blocks, hinted, report, progress)
     return one, record, report
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from oslo_config import cfg
 
-from freezer_osbrick import errors, opts
+from freezer_osbrick import errors, named_repositories
 from freezer_osbrick.operations import mirror
 from freezer_osbrick.operations.context import Context
 from freezer_osbrick.operations.mirror import Side
@@ -65,7 +65,7 @@ def test_what_is_no_address_is_refused_before_anything_is_made(
 
 def test_buckets_of_one_name_at_two_services_are_two(context: Context) -> None:
     for name, endpoint in (("a", "http://a"), ("b", "http://b"), ("c", "http://b")):
-        opts.set_repository(context.conf, "s3://vault", {"endpoint": endpoint}, name=name)
+        named_repositories.configure(context.conf, "s3://vault", {"endpoint": endpoint}, name=name)
     mirror._check(context, ["a", "b"])
     with pytest.raises(errors.BadRequest, match="b and c are the same"):
         mirror._check(context, ["a", "b", "c"])

@@ -6,7 +6,7 @@ import sys
 import pytest
 from oslo_config import cfg
 
-from freezer_osbrick import errors, opts
+from freezer_osbrick import errors, named_repositories, opts
 from freezer_osbrick.store import address, local, retry, throttle
 
 
@@ -97,7 +97,7 @@ upload_limit = 10M
 
 @pytest.mark.parametrize("given", ["vault", "s3://bucket/prefix", "s3://bucket/prefix/"])
 def test_settings_of_a_repository_reach_its_store(tmp_path, made, given):
-    settings = opts.repository_settings(configured(tmp_path, VAULT), given)
+    settings = named_repositories.settings_of(configured(tmp_path, VAULT), given)
     store = address.open_store(settings["url"], create=True, settings=settings)
     [(name, args, arguments)] = made
     assert (name, args) == ("S3Store", ("bucket", "prefix"))
@@ -120,7 +120,7 @@ def test_what_stands_in_the_address_counts(made):
 
 
 def test_another_address_gets_nothing_of_it(tmp_path):
-    settings = opts.repository_settings(configured(tmp_path, VAULT), "s3://bucket/other")
+    settings = named_repositories.settings_of(configured(tmp_path, VAULT), "s3://bucket/other")
     assert settings["access_key"] is None and settings["patience"] == 300
 
 
@@ -128,14 +128,14 @@ def test_an_address_with_two_names(tmp_path):
     """Two identities for one repository: the name says which."""
     conf = configured(tmp_path, VAULT + VAULT.replace("vault", "pruner").replace("AK", "PK"))
     with pytest.raises(errors.ConfigurationError, match="pruner and vault"):
-        opts.repository_settings(conf, "s3://bucket/prefix")
-    assert opts.repository_settings(conf, "pruner")["access_key"] == "PK"
+        named_repositories.settings_of(conf, "s3://bucket/prefix")
+    assert named_repositories.settings_of(conf, "pruner")["access_key"] == "PK"
 
 
 def test_values_that_make_no_sense(tmp_path):
     conf = configured(tmp_path, VAULT.replace("path", "sideways"))
     with pytest.raises(errors.ConfigurationError, match="repository:vault.*sideways"):
-        opts.repository_settings(conf, "vault")
+        named_repositories.settings_of(conf, "vault")
     with pytest.raises(errors.BadRequest, match="no bandwidth"):
         address.open_store("/srv/backups", settings={"download_limit": "fast"})
 
@@ -144,7 +144,7 @@ def test_secrets_are_masked_where_options_are_logged(tmp_path, caplog):
     import logging
 
     conf = configured(tmp_path, VAULT.replace("SK", "TopSecret") + "password = TopSecret\n")
-    opts.repository_settings(conf, "vault")
+    named_repositories.settings_of(conf, "vault")
     with caplog.at_level(logging.DEBUG):
         conf.log_opt_values(logging.getLogger("test"), logging.DEBUG)
     assert "secret_key" in caplog.text and "TopSecret" not in caplog.text
@@ -154,15 +154,15 @@ def test_a_repository_that_no_file_names():
     conf = cfg.ConfigOpts()
     opts.register(conf)
     conf([], default_config_files=[])
-    opts.set_repository(conf, "ftp://h/x", {"password": "P"})
-    settings = opts.repository_settings(conf, "ftp://h/x")
+    named_repositories.configure(conf, "ftp://h/x", {"password": "P"})
+    settings = named_repositories.settings_of(conf, "ftp://h/x")
     assert settings["url"] == "ftp://h/x" and settings["password"] == "P"
 
 
 def test_settings_of_a_run_count_more_than_those_of_a_file(tmp_path):
     conf = configured(tmp_path, VAULT)
-    opts.set_repository(conf, "s3://bucket/prefix", {"access_key": "of the run"})
-    settings = opts.repository_settings(conf, "s3://bucket/prefix")
+    named_repositories.configure(conf, "s3://bucket/prefix", {"access_key": "of the run"})
+    settings = named_repositories.settings_of(conf, "s3://bucket/prefix")
     assert settings["access_key"] == "of the run"
     assert settings["secret_key"] == "SK" and settings["patience"] == 7
 

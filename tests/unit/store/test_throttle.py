@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from freezer_osbrick import errors, opts
+from freezer_osbrick import errors, quantities
 from freezer_osbrick.store.throttle import Bucket, ThrottledStore
 from tests.unit.fakes import MemoryStore
 
@@ -87,10 +87,10 @@ def test_threads_share_one_limit():
     + [("120M", 120 << 20), ("1.5G", 3 << 29), ("10k", 10240), ("2 MiB/s", 2 << 20), ("3KB", 3072)],
 )
 def test_rates(text, rate):
-    assert opts.parse_rate(text) == rate
+    assert quantities.parse_rate(text) == rate
 
 
 @pytest.mark.parametrize("text", ["0", "fast", "-5", "10X", "1e3", "0.0001K", "M", "10 M x"])
 def test_rates_that_are_none(text):
     with pytest.raises(errors.BadRequest):
-        opts.parse_rate(text)
+        quantities.parse_rate(text)
