@@ -22,29 +22,31 @@ _PATIENCE = 1_200_000  # milliseconds until a page that does not come is given u
 class Person:
     """Clicks through Horizon, and keeps a picture of each page.
 
+    :ivar address: of Horizon.
     :ivar faults: what the pages' scripts complained of.
     """
 
     def __init__(self, page: Any, address: str, pictures: pathlib.Path) -> None:
         self.page = page
         self.faults: list[str] = []
-        self._address = address
+        self.address = address
         self._pictures = pictures
         page.set_default_timeout(_PATIENCE)
         page.on("pageerror", lambda error: self.faults.append(str(error)))
 
     def log_in(self, environment: dict[str, str]) -> None:
-        self.page.goto(f"{self._address}/auth/login/")
+        self.page.goto(f"{self.address}/auth/login/")
         self.page.fill("#id_username", environment["OS_USERNAME"])
         self.page.fill("#id_password", environment["OS_PASSWORD"])
         if self.page.query_selector("#id_domain"):
             self.page.fill("#id_domain", "Default")
-        self.page.click("#loginBtn")
+        with self.page.expect_navigation():
+            self.page.click("#loginBtn")
         self.page.wait_for_load_state("networkidle")
 
     def open(self, panel: str) -> None:
         """A page of the group "Backup and Restore": ``actions``, or ``actions/create``."""
-        self.page.goto(f"{self._address}/project/freezer-{panel}" + "/" * ("/" not in panel))
+        self.page.goto(f"{self.address}/project/freezer-{panel}" + "/" * ("/" not in panel))
         self.page.wait_for_load_state("networkidle")
 
     def create(self) -> None:

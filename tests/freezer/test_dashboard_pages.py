@@ -222,7 +222,7 @@ def test_a_date_is_that_of_the_person(window: Window, person: Person, host: Back
     """Forms send a date without a zone, which the agent would take for UTC."""
     page = window.page
     page.context.add_cookies(
-        [{"name": "django_timezone", "value": "Asia/Tokyo", "url": page.url.partition("/p")[0]}]
+        [{"name": "django_timezone", "value": "Asia/Tokyo", "url": window.address}]
     )
     window.open("actions")
     window.create()
