@@ -3,15 +3,14 @@
 
     python -m tests.functional.stores.working_host ROLE SEED FOLDER_OR_JSON
 
-does what the role says again and again, and once more after its standard input has ended. It says
-on its standard output, a JSON object a line, what came of it. A backup is made some times. Each
+does what the role says again and again, and until it succeeds after its standard input has ended. It
+says on its standard output, a JSON object a line, what came of it. A backup is made some times. Each
 carries in its metadata what must come back.
 """
 
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
 import os
 import random
@@ -146,17 +145,16 @@ def main() -> None:
         setattr(leases, name, value)
     host = Host(repository.open_repository(opened(place)), int(seed))
     work: Callable[[], dict[str, Any]] = getattr(host, role)
-    rounds = itertools.count() if role != "backup" else range(BACKUPS)
-    for _ in rounds:
-        last = role != "backup" and bool(select.select([sys.stdin], [], [], 0)[0])
+    left = BACKUPS if role == "backup" else 1  # rounds that must end well
+    while left:
+        counts = role == "backup" or bool(select.select([sys.stdin], [], [], 0)[0])
         try:
             told = work()
+            left -= counts
         except (errors.BackupMissing, errors.LeaseLost) as error:
             # Removed meanwhile; or this process got no turn for so long that it counted as dead.
             told = {"excused": f"{type(error).__name__}: {error}"}
         print(json.dumps({"role": role, **told}), flush=True)
-        if last:
-            break
         if role in ("gc", "prune"):
             time.sleep(0.5)
 
