@@ -24,7 +24,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from devstack.embedded.embedded_cloud.client import EmbeddedCloud
-from tests.functional.ceph.ceph_bench import GIB, MIB, CephBench, Images, load_modules
+from tests.ceph.ceph_bench import GIB, MIB, CephBench, Images, load_modules
 
 CHANGED = 200_000_000
 SMALL = 65536

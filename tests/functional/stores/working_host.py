@@ -3,9 +3,9 @@
 
     python -m tests.functional.stores.working_host ROLE SEED FOLDER_OR_JSON
 
-does what the role says again and again, and until it succeeds after its standard input has ended. It
-says on its standard output, a JSON object a line, what came of it. A backup is made some times. Each
-carries in its metadata what must come back.
+does what the role says again and again, and until it succeeds after its standard input has ended.
+It says on its standard output, a JSON object a line, what came of it. A backup is made some times;
+each carries in its metadata what must come back.
 """
 
 from __future__ import annotations

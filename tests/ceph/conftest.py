@@ -13,7 +13,7 @@ import pytest
 from os_brick.initiator import linuxrbd
 
 from devstack.embedded.embedded_cloud.client import EmbeddedCloud
-from tests.functional.ceph.ceph_bench import CephBench, Images, load_modules
+from tests.ceph.ceph_bench import CephBench, Images, load_modules
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import random
 
-from tests.functional.ceph.ceph_bench import MIB, CephBench
+from tests.ceph.ceph_bench import MIB, CephBench
 
 BLOCK = 65536
 

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 
-from tests.functional.ceph.ceph_bench import MIB, CephBench
+from tests.ceph.ceph_bench import MIB, CephBench
 from tests.functional.workbench import CHECKOUT
 
 KILLS = int(os.environ.get("FREEZER_OSBRICK_KILLS", "10"))

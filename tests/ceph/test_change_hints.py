@@ -11,7 +11,7 @@ import pytest
 from freezer_osbrick.device import rbd_changes
 from freezer_osbrick.device.hints import Extents, FrozenState
 from freezer_osbrick.operations.trust import trust
-from tests.functional.ceph.ceph_bench import GIB, MIB, CephBench, Images
+from tests.ceph.ceph_bench import GIB, MIB, CephBench, Images
 
 LEAST = 64 * 65536  # bytes of the smallest sample
 
