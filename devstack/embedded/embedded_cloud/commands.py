@@ -147,8 +147,8 @@ def _parser() -> argparse.ArgumentParser:
         "--backends",
         type=pathlib.Path,
         metavar="FILE",
-        help="further backends in the words of cinder.conf: each section is one, and a volume type"
-        " of that name; kept at later ups",
+        help="further backends in the words of cinder.conf: each section but DEFAULT is one, and a"
+        " volume type of that name; kept at later ups",
     )
     up.set_defaults(run=_up)
 

@@ -28,7 +28,7 @@ def write(path: pathlib.Path, sections: Sections) -> bool:
 
 def read(path: pathlib.Path) -> Sections:
     """The sections of an ini file."""
-    parser = configparser.ConfigParser(interpolation=None)
+    parser = configparser.ConfigParser(interpolation=None, default_section="")
     try:
         with open(path, encoding="utf-8") as stream:
             parser.read_file(stream)
@@ -92,7 +92,7 @@ def cinder(state: State, venv: pathlib.Path) -> Sections:
             "report_interval": 10,
             "service_down_time": 60,
             "periodic_fuzzy_delay": 0,
-            "rpc_response_timeout": 60,
+            "rpc_response_timeout": 600,  # a slow machine is not a broken one
             "quota_volumes": 10000,
             "quota_snapshots": 10000,
             "quota_gigabytes": 1000000,
@@ -139,6 +139,7 @@ def cinder(state: State, venv: pathlib.Path) -> Sections:
             "rbd_exclusive_cinder_pool": "true",
             "report_discard_supported": "true",
         }
+    sections["DEFAULT"].update(state.settings.get("more_options", {}))
     for name, options in state.settings.get("more_backends", {}).items():
         sections[name] = {"volume_backend_name": name, **options}
     return sections

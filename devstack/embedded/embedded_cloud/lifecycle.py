@@ -30,8 +30,8 @@ def up(
 
     ``attach`` is ``loop``, ``file`` or None for what it was (loop devices where root has them,
     else file paths). ``with_ceph`` adds a Ceph backend, ``backends`` those of a file in the words
-    of ``cinder.conf``; the cloud keeps them from then on. What runs, answers and has the
-    configuration it should have is left alone.
+    of ``cinder.conf``, whose section DEFAULT is for all; the cloud keeps them from then on. What
+    runs, answers and has the configuration it should have is left alone.
     """
     began = time.monotonic()
     python = virtualenv.ensure(venv, say)
@@ -43,7 +43,9 @@ def up(
         if with_ceph:
             settings.setdefault("ceph", {})
         if backends is not None:
-            settings["more_backends"] = configuration.read(backends)
+            sections = configuration.read(backends)
+            settings["more_options"] = sections.pop("DEFAULT", {})
+            settings["more_backends"] = sections
         settings["backends"] = [
             "file",
             *(["rbd"] if "ceph" in settings else []),

@@ -18,7 +18,7 @@ _SETTINGS = """\
 [osbrick]
 state_path = {state_path}
 [cloud]
-poll_interval = 0.3
+poll_interval = 1
 [device]
 my_ip = 10.77.1.1
 hostname = storage-guest

@@ -95,6 +95,7 @@ def main() -> None:
     if os.geteuid() == 0:  # no helper process
         for context in (privsep.sys_admin_pctxt, os_brick.privileged.default):
             context.set_client_mode(False)
+        one_process.run_rtstool_here()
     one_process.tune_sqlite()
     one_process.wake_fake_rpc()
     one_process.book_work_by_host()

@@ -7,6 +7,7 @@ Upstream expects a process a service, RabbitMQ between them, and MariaDB below.
 from __future__ import annotations
 
 import contextlib
+import io
 import threading
 import time
 from collections.abc import Iterator
@@ -15,9 +16,13 @@ from typing import Any
 from cinder import service
 from cinder.objects import cleanable
 from cinder.volume import volume_utils
+from cinder.volume.targets import lio
+from oslo_concurrency import processutils
 from oslo_messaging._drivers import impl_fake
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
+
+_LONGEST_SLEEP = 2.0  # seconds; a reader that is told to stop has to look for that
 
 
 def tune_sqlite() -> None:
@@ -43,8 +48,11 @@ def tune_sqlite() -> None:
 
 
 def wake_fake_rpc() -> None:
-    """Wake the readers of the in-process RPC driver at each message: it polls every 50 ms."""
+    """Wake the readers of the in-process RPC driver at each message: it polls every 50 ms, which
+    keeps a slow processor busy with some dozens of readers and nothing to read."""
     arrived = threading.Condition()
+    messages = 0
+    mine = threading.local()
 
     class WakingTime:
         """Stands for the module ``time`` inside the driver."""
@@ -52,19 +60,49 @@ def wake_fake_rpc() -> None:
         time = staticmethod(time.time)
 
         @staticmethod
-        def sleep(seconds: float) -> None:
+        def sleep(_seconds: float) -> None:
             with arrived:
-                arrived.wait(seconds)
+                # A message since the last look: it may have come after this reader looked.
+                if getattr(mine, "seen", None) == messages:
+                    arrived.wait(_LONGEST_SLEEP)
+                mine.seen = messages
 
     deliver = impl_fake.FakeExchange.deliver_message
 
     def deliver_and_wake(self: Any, *args: Any, **kwargs: Any) -> None:
+        nonlocal messages
         deliver(self, *args, **kwargs)
         with arrived:
+            messages += 1
             arrived.notify_all()
 
     impl_fake.time = WakingTime
     impl_fake.FakeExchange.deliver_message = deliver_and_wake
+
+
+def run_rtstool_here() -> None:
+    """Let the LIO helper call ``cinder-rtstool`` and not start it: nine times an attachment it
+    would wait for a Python that imports Cinder."""
+    lock = threading.Lock()
+
+    def call(*command: Any, **_how: Any) -> tuple[str, str]:
+        from cinder.cmd import rtstool  # it wants the system's libudev
+
+        told = io.StringIO()
+        words = [str(word) for word in command]
+        with lock:
+            try:
+                with contextlib.redirect_stdout(told):
+                    status = rtstool.main(words)
+            except (Exception, SystemExit) as error:
+                raise processutils.ProcessExecutionError(
+                    told.getvalue(), str(error), 1, " ".join(words)
+                ) from error
+        if status:
+            raise processutils.ProcessExecutionError(told.getvalue(), "", status, " ".join(words))
+        return told.getvalue(), ""
+
+    lio.LioAdm._execute = staticmethod(call)
 
 
 _id_lock = threading.RLock()
