@@ -152,12 +152,13 @@ class EmbeddedCloud:
         url = f"{self.state.cinder_root}/v3/{session.project_id}{path}"
         return session.request(method, url, body)
 
-    def wait(self, path: str, wanted: str, project: str = "demo", seconds: float = 120) -> Any:
+    def wait(self, path: str, wanted: str, project: str = "demo", seconds: float = 600) -> Any:
         """Wait until the object at ``path`` has the status; ``deleted`` means it is gone.
 
         Returns the object. An error status that is not wanted raises at once.
         """
         deadline = time.monotonic() + seconds
+        pause = 0.05
         while True:
             try:
                 (found,) = self.cinder("GET", path, project=project).values()
@@ -170,7 +171,8 @@ class EmbeddedCloud:
                 return found
             if found["status"] in _FAILED or time.monotonic() > deadline:
                 raise CloudError(f"{path} is {found['status']}, not {wanted}")
-            time.sleep(0.05)
+            time.sleep(pause)
+            pause = min(1.3 * pause, 1.0)
 
     def create_volume(self, size: int = 1, project: str = "demo", **fields: Any) -> dict[str, Any]:
         """Make a volume of ``size`` GiB and wait until it is available."""

@@ -3,6 +3,7 @@
 
 It imports them once; each run is a fork of it, with the user, the variables and the arguments that
 a request on standard input tells. The answer is its process id. A second request waits for its end.
+A plain run is the installed program and imports all by itself.
 """
 
 from __future__ import annotations
@@ -60,6 +61,9 @@ def run(request: dict[str, Any]) -> None:
             os.initgroups(entry.pw_name, entry.pw_gid)
             os.setgid(entry.pw_gid)
             os.setuid(entry.pw_uid)
+        if request["plain"]:
+            program = os.path.join(os.path.dirname(sys.executable), "freezer-osbrick")
+            os.execve(program, [program, *request["words"]], request["environment"])
         sys.argv = ["freezer-osbrick", *request["words"]]
         from freezer_osbrick.commands import main as command
 

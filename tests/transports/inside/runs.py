@@ -27,7 +27,9 @@ class Run:
     :ivar seen: times since the epoch, by what happened.
     """
 
-    def __init__(self, words: list[str], user: str, multipath: bool, project: str) -> None:
+    def __init__(
+        self, words: list[str], user: str, multipath: bool, project: str, plain: bool
+    ) -> None:
         self._ledger = pathlib.Path(users.state_path(user), "ledger")
         self._before = set(self._journals())
         self._journal: Any = None
@@ -37,7 +39,8 @@ class Run:
         self.device = ""
         self._sectors = 0
         self.began = time.time()
-        self.pid = _launcher.start(words, user, environment(user, multipath, project), self._output)
+        variables = environment(user, multipath, project)
+        self.pid = _launcher.start(words, user, variables, self._output, plain)
         self._watcher = threading.Thread(target=self._watch, daemon=True)
         self._watcher.start()
 
@@ -120,7 +123,12 @@ class Launcher:
         self._process: Any = None
 
     def start(
-        self, words: list[str], user: str, variables: dict[str, str], output: list[str]
+        self,
+        words: list[str],
+        user: str,
+        variables: dict[str, str],
+        output: list[str],
+        plain: bool,
     ) -> int:
         """Start a run; returns its process id."""
         for path in output:
@@ -131,6 +139,7 @@ class Launcher:
             "environment": variables,
             "folder": users.home(user),
             "streams": ["/dev/null", *output],
+            "plain": plain,
         }
         return int(self._ask(request)["pid"])
 
@@ -177,10 +186,17 @@ def environment(user: str, multipath: bool, project: str) -> dict[str, str]:
 
 
 def start(
-    words: list[str], user: str = "root", multipath: bool = False, project: str = "demo"
+    words: list[str],
+    user: str = "root",
+    multipath: bool = False,
+    project: str = "demo",
+    plain: bool = False,
 ) -> int:
-    """Start freezer-osbrick; returns a number for the other functions."""
-    run = Run(words, user, multipath, project)
+    """Start freezer-osbrick; returns a number for the other functions.
+
+    :param plain: as the installed program, with the time that its imports take.
+    """
+    run = Run(words, user, multipath, project, plain)
     _runs[run.pid] = run
     return run.pid
 

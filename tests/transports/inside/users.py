@@ -18,7 +18,7 @@ _SETTINGS = """\
 [osbrick]
 state_path = {state_path}
 [cloud]
-poll_interval = 1
+poll_interval = 2
 [device]
 my_ip = 10.77.1.1
 hostname = storage-guest
@@ -31,7 +31,8 @@ def install() -> str:
     """Install the package from the checkout, as a wheel; returns its version."""
     (wheel,) = pathlib.Path("/host").glob("*.whl")
     pip = [str(ENVIRONMENT / "bin" / "python"), "-m", "pip", "install", "--quiet"]
-    run(*pip, "--disable-pip-version-check", "--no-deps", "--no-index", str(wheel))
+    quick = ("--disable-pip-version-check", "--no-compile", "--no-deps", "--no-index")
+    run(*pip, *quick, str(wheel))
     _settle("root", "/root")
     run("useradd", "--create-home", "--groups", "disk", USER)
     _settle(USER, f"/home/{USER}")
