@@ -46,7 +46,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--kills",
         type=int,
-        default=50,
+        default=3,
         help="backups that are killed at random moments (default: %(default)s)",
     )
 

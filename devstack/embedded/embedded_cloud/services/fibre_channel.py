@@ -11,7 +11,7 @@ import os
 import pathlib
 from typing import Any
 
-from cinder import interface, utils
+from cinder import exception, interface, utils
 from cinder.common import constants
 from cinder.volume.drivers import lvm
 from cinder.volume.targets import driver
@@ -26,6 +26,12 @@ class TcmFc(driver.Target):  # type: ignore[misc]  # cinder has no type hints
 
     protocol = storage_protocol = constants.FC
     SECONDARY_IP_SUPPORT = False
+
+    def validate_connector(self, connector: dict[str, Any]) -> bool:
+        """An initiator has to have ports."""
+        if not connector.get("wwpns"):
+            raise exception.InvalidConnectorException(missing="wwpns")
+        return True
 
     def ensure_export(self, context: Any, volume: Any, volume_path: str) -> None:
         """Nothing to do: the kernel keeps what it has until it is told otherwise."""
