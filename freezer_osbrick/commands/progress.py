@@ -60,22 +60,28 @@ def bars(stream: TextIO) -> Iterator[Listener]:
     from rich.console import Console
 
     class Sized(progress.ProgressColumn):
-        """Another column, left empty while there is no size: steps in the cloud have none."""
+        """Another column, left empty while there is no size: steps in the cloud have none.
 
-        def __init__(self, column: progress.ProgressColumn) -> None:
+        :param of_bytes: what counts volumes has no size, either.
+        """
+
+        def __init__(self, column: progress.ProgressColumn, *, of_bytes: bool) -> None:
             super().__init__()
             self._column = column
+            self._of_bytes = of_bytes
 
         def render(self, task: progress.Task) -> RenderableType:
-            return self._column(task) if task.total else text.Text("")
+            if not task.total or (self._of_bytes and not task.fields["of_bytes"]):
+                return text.Text("")
+            return self._column(task)
 
     drawing = progress.Progress(
         progress.TextColumn("{task.description}"),
         progress.BarColumn(),
-        Sized(progress.TaskProgressColumn()),
-        Sized(progress.DownloadColumn(binary_units=True)),
-        Sized(progress.TransferSpeedColumn()),
-        Sized(progress.TimeRemainingColumn()),
+        Sized(progress.TaskProgressColumn(), of_bytes=False),
+        Sized(progress.DownloadColumn(binary_units=True), of_bytes=True),
+        Sized(progress.TransferSpeedColumn(), of_bytes=True),
+        Sized(progress.TimeRemainingColumn(), of_bytes=False),
         console=Console(file=stream),
         redirect_stdout=False,  # the result goes there
         transient=True,
@@ -92,6 +98,7 @@ class VolumeBars:
         self._drawing = drawing
         self._lock = threading.Lock()
         self._tasks: dict[str, tuple[str, TaskID]] = {}
+        self._shares: dict[str, float] = {}  # of a volume that are read or written
         self._all: TaskID | None = None
         self._volumes: set[str] = set()
         self._ended = 0
@@ -105,7 +112,8 @@ class VolumeBars:
             self._end(event)
         else:
             self._drawing.update(self._task(event), completed=event.done_bytes)
-            self._count()
+            share = event.done_bytes / event.total_bytes if event.total_bytes else 0.0
+            self._count(event.volume_id, share)
 
     def _end(self, event: Event) -> None:
         with self._lock:
@@ -113,19 +121,23 @@ class VolumeBars:
             _, task = self._tasks.pop(event.volume_id, (None, None))
             if task is not None:
                 self._drawing.remove_task(task)
-        self._count()
+        self._count(event.volume_id, 1.0)
 
-    def _count(self) -> None:
-        """How many are done of how many."""
+    def _count(self, volume_id: str, share: float) -> None:
+        """How many are done of how many. Steps without a size leave a volume's share as it is."""
         with self._lock:
+            self._shares[volume_id] = max(share, self._shares.get(volume_id, 0.0))
             total = len(self._volumes)
             if total < 2:
                 return
             if self._all is None:
-                self._all = self._drawing.add_task("", total=None)
-            # Volumes and not bytes: without a total, no column takes them for a size.
-            told = f"{self._ended} of {total} volumes, {len(self._tasks)} at work"
-            self._drawing.update(self._all, description=told)
+                self._all = self._drawing.add_task("", total=total, of_bytes=False)
+            self._drawing.update(
+                self._all,
+                description=f"{self._ended} of {total} volumes, {len(self._tasks)} at work",
+                completed=sum(self._shares.values()),
+                total=total,
+            )
 
     def _task(self, event: Event) -> TaskID:
         with self._lock:
@@ -134,8 +146,8 @@ class VolumeBars:
                 if task is not None:
                     self._drawing.remove_task(task)
                 # Without a total the bar pulses.
-                task = self._drawing.add_task(
-                    f"{event.volume_id[:8]} {event.phase}", total=event.total_bytes or None
-                )
+                name = f"{event.volume_id[:8]} {event.phase}"
+                total = event.total_bytes or None
+                task = self._drawing.add_task(name, total=total, of_bytes=True)
                 self._tasks[event.volume_id] = (event.phase, task)
             return task

@@ -107,7 +107,7 @@ def backup(
             _VolumeBackup(context, sides, request, shared, instants, volume, progress).run()
 
         return parallel.each(
-            choice.begin(chosen, request.report_file),
+            choice.begin(chosen, request.report_file, of_several=request.selection.of_several),
             one,
             parallel=context.conf.osbrick.parallel,
             listener=progress,

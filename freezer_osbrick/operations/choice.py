@@ -137,10 +137,11 @@ def backups_of(
     return choice
 
 
-def begin(choice: Choice, path: str | None) -> RunReport:
+def begin(choice: Choice, path: str | None, *, of_several: bool = False) -> RunReport:
     """The report of a run that begins: what is chosen waits, the rest stands there with reasons.
 
     :param path: where the report is kept while the run goes on.
+    :param of_several: whether it is about several volumes, or what was left of such a run.
     """
     waiting = [_of(record) for record in choice.volumes]
     missing = [
@@ -150,7 +151,7 @@ def begin(choice: Choice, path: str | None) -> RunReport:
     excluded = [
         _of(record, state=report.EXCLUDED, reason=reason) for record, reason in choice.excluded
     ]
-    return RunReport([*waiting, *missing, *excluded], path)
+    return RunReport([*waiting, *missing, *excluded], path, of_several)
 
 
 def _of(

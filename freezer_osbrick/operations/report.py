@@ -108,15 +108,20 @@ class RunReport:
 
     :param path: where it is kept while the run goes on, for whoever wants to know or to try the
         rest again; None for nowhere.
+    :param of_several: whether there are several, or these are what was left of several.
     """
 
     volumes: list[VolumeReport]
     path: str | None = None
+    of_several: bool = False
 
     @classmethod
-    def of(cls, volume_ids: Iterable[str], path: str | None = None) -> RunReport:
+    def of(
+        cls, volume_ids: Iterable[str], path: str | None = None, *, of_several: bool = False
+    ) -> RunReport:
         """A run that begins: all volumes are waiting."""
-        return cls([VolumeReport(volume_id, state=WAITING) for volume_id in volume_ids], path)
+        waiting = [VolumeReport(volume_id, state=WAITING) for volume_id in volume_ids]
+        return cls(waiting, path, of_several)
 
     @property
     def ok(self) -> bool:
@@ -124,7 +129,12 @@ class RunReport:
         return all(volume.state in (SUCCESS, EXCLUDED) for volume in self.volumes)
 
     def to_dict(self) -> dict[str, Any]:
-        return {"ok": self.ok, "volumes": [volume.to_dict() for volume in self.volumes]}
+        volumes = [volume.to_dict() for volume in self.volumes]
+        return {
+            "ok": self.ok,
+            "of_several": self.of_several or len(volumes) > 1,
+            "volumes": volumes,
+        }
 
     def keep(self) -> None:
         """Write it to its file, in one step, so that a crash leaves the one before.
@@ -168,8 +178,9 @@ def not_done(path: str) -> NotDone:
     try:
         with open(path, encoding="utf-8") as file:
             document = json.load(file)
-        volumes = document["volumes"] if isinstance(document, dict) else document
-        states = {str(volume["volume_id"]): volume["state"] for volume in volumes}
+        facts = {"volumes": document} if isinstance(document, list) else document
+        states = {str(volume["volume_id"]): volume["state"] for volume in facts["volumes"]}
+        of_several = bool(facts.get("of_several", len(states) > 1))
     except OSError as error:
         raise errors.BadRequest(f"The report {path} cannot be read: {error.strerror}.") from error
     except (ValueError, KeyError, TypeError, RecursionError) as error:
@@ -179,4 +190,4 @@ def not_done(path: str) -> NotDone:
     )
     if not found:
         raise errors.BadRequest(f"All volumes of the report {path} are done: nothing to try again.")
-    return NotDone(found, len(states) > 1)
+    return NotDone(found, of_several)

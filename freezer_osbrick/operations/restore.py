@@ -108,7 +108,7 @@ def restore(
         _VolumeRestore(context, chosen[volume.volume_id], request, volume, progress).run()
 
     return parallel.each(
-        choice.begin(wanted, request.report_file),
+        choice.begin(wanted, request.report_file, of_several=request.of_several),
         one,
         parallel=context.conf.osbrick.parallel,
         listener=progress,

@@ -234,3 +234,11 @@ class TestReportFile:
         rows = [{"volume_id": "a", "state": "success"}, {"volume_id": "b", "state": "error"}]
         (tmp_path / "r").write_text(json.dumps(rows))
         assert report.not_done(str(tmp_path / "r")) == report.NotDone(("b",), of_several=True)
+
+    def test_what_is_left_of_several_stays_that(self, tmp_path):
+        """A second try that keeps its report in the same file, and a third."""
+        path = str(tmp_path / "r")
+        RunReport.of(["a"], path, of_several=True).keep()
+        assert report.not_done(path) == report.NotDone(("a",), of_several=True)
+        RunReport.of(["a"], path).keep()
+        assert report.not_done(path) == report.NotDone(("a",), of_several=False)
