@@ -201,10 +201,6 @@ def test_one_of_ten_fails_and_is_tried_again(
     scene.check_nothing_left()
 
 
-@pytest.mark.skipif(
-    not os.environ.get("FREEZER_OSBRICK_SLOW_TESTS"),
-    reason="takes many minutes: FREEZER_OSBRICK_SLOW_TESTS is not set",
-)
 @pytest.mark.parametrize("stage", ["clone", "attach", "connect", "fetch", "write", "disconnect"])
 def test_one_of_ten_restores_fails_and_is_tried_again(
     scene: Scene, stage: str, tmp_path: pathlib.Path

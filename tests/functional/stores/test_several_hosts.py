@@ -2,6 +2,7 @@
 """Several hosts, each a process, at one repository on a real store: backups, restores,
 verifications, checks, garbage collections and prunes at the same time, one of them killed."""
 
+import functools
 import json
 import pathlib
 import random
@@ -24,28 +25,27 @@ CHECKOUT = pathlib.Path(__file__).parents[3]
 ROLES = ("backup", "backup", "backup", "restore", "verify", "check", "gc", "gc", "prune")
 
 
-def begin(role, seed, place):
+def begin(role, seed, place, scale):
     module = "tests.functional.stores.working_host"
-    command = [sys.executable, "-m", module, role, str(seed), place]
+    command = [sys.executable, "-m", module, role, str(seed), place, str(scale)]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     return subprocess.Popen(command, cwd=CHECKOUT, text=True, **pipes)
 
 
-def killed_soon(place, seeds):
+def killed_soon(place, scale, seeds):
     """Backups that die, one after the other, each at another moment."""
     randomness = random.Random(7)
     for seed in seeds:
-        process = begin("backup", seed, place)
+        process = begin("backup", seed, place, scale)
         process.stdout.readline()  # it has made one
         time.sleep(randomness.random())
         process.send_signal(signal.SIGKILL)
         process.communicate()
 
 
-@pytest.mark.parametrize("kind", ["local", "s3"])
-def test_several_hosts_at_once(request, kind, tmp_path, monkeypatch):
-    for name, value in working_host.SHORT.items():
-        monkeypatch.setattr(leases, name, value)
+@pytest.mark.parametrize(("kind", "scale"), [("local", 1), ("s3", 3)])
+def test_several_hosts_at_once(request, kind, scale, tmp_path, monkeypatch):
+    working_host.shorten(scale, functools.partial(monkeypatch.setattr, leases))
     if kind == "local":
         place = str(tmp_path / "store")
         store = LocalStore(place, create=True)
@@ -55,17 +55,17 @@ def test_several_hosts_at_once(request, kind, tmp_path, monkeypatch):
         login = {"endpoint": server.url, "region": "us-east-1", **server.identities["admin"]}
         place = json.dumps({"bucket": bucket, **login})
     repository.create(store)
-    processes = [begin(role, seed, place) for seed, role in enumerate(ROLES)]
-    killed_soon(place, range(100, 103))
+    processes = [begin(role, seed, place, scale) for seed, role in enumerate(ROLES)]
+    killed_soon(place, scale, range(100, 103))
     told = []
     for process in processes:  # those that back up first; the others end when they have ended
         output, log = process.communicate()
         assert process.returncode == 0, log[-3000:]
         told += [json.loads(line) for line in output.splitlines()]
-    nothing_is_lost(store, told)
+    nothing_is_lost(store, told, scale)
 
 
-def nothing_is_lost(store, told):
+def nothing_is_lost(store, told, scale):
     repo = repository.open_repository(store)
     backups = catalogue.backups(repo)
     made = {one["backup"] for one in told if "backup" in one}
@@ -79,8 +79,8 @@ def nothing_is_lost(store, told):
     assert check(working_host.context_of(repo), "").ok
     # What the killed left behind goes when their leases have expired.
     for _ in range(30):
-        collection.collect(repo, grace=working_host.GRACE)
-        time.sleep(1)
+        collection.collect(repo, grace=working_host.GRACE * scale)
+        time.sleep(scale)
     assert left(repo, store) == set()
 
 

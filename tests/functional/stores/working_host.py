@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A host at work with a repository that others use at the same time: a process of its own.
 
-    python -m tests.functional.stores.working_host ROLE SEED FOLDER_OR_JSON
+    python -m tests.functional.stores.working_host ROLE SEED FOLDER_OR_JSON SCALE
 
 does what the role says again and again, and until it succeeds after its standard input has ended.
 It says on its standard output, a JSON object a line, what came of it. A backup is made some times;
@@ -10,6 +10,7 @@ each carries in its metadata what must come back.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -40,12 +41,19 @@ from freezer_osbrick.store.retry import RetryingStore
 from tests.unit.care.conftest import volume_backup
 from tests.unit.fakes import MemoryDevice
 
-# Seconds in place of hours, so that leases expire and packs are deleted while all are at work.
+# Seconds in place of hours, so that leases expire and packs are deleted while all are at work;
+# longer by a scale for stores whose calls take longer.
 SHORT = {"RENEWED_EVERY": 1.0, "TRUSTED_FOR": 6.0, "EXPIRED_AFTER": 12.0, "SETTLES_WITHIN": 1.0}
 GRACE = 2.0
 
 SIZE = 3 << 20
 BACKUPS = 6
+
+
+def shorten(scale: float, set_value: Callable[[str, float], None]) -> None:
+    """Give each of the times of leases its short value."""
+    for name, value in SHORT.items():
+        set_value(name, value * scale)
 
 
 def opened(place: str) -> Store:
@@ -69,8 +77,9 @@ def context_of(repo: Repository) -> Context:
 class Host:
     """What the roles do; each gives what it saw."""
 
-    def __init__(self, repo: Repository, seed: int) -> None:
+    def __init__(self, repo: Repository, seed: int, grace: float) -> None:
         self.repo = repo
+        self.grace = grace
         self.random = random.Random(seed)
         self.context = context_of(repo)
         self.volume = f"volume-{seed}"
@@ -118,7 +127,7 @@ class Host:
 
     def gc(self) -> dict[str, Any]:
         below = self.random.choice([0.0, 0.5])
-        done = collection.collect(self.repo, grace=GRACE, rewrite_below=below)
+        done = collection.collect(self.repo, grace=self.grace, rewrite_below=below)
         return {"deleted": done.deleted, "rewritten": done.rewritten}
 
     def prune(self) -> dict[str, Any]:
@@ -140,10 +149,9 @@ def restored(repo: Repository, backup: Backup) -> str:
 
 
 def main() -> None:
-    role, seed, place = sys.argv[1:]
-    for name, value in SHORT.items():
-        setattr(leases, name, value)
-    host = Host(repository.open_repository(opened(place)), int(seed))
+    role, seed, place, scale = sys.argv[1:]
+    shorten(float(scale), functools.partial(setattr, leases))
+    host = Host(repository.open_repository(opened(place)), int(seed), GRACE * float(scale))
     work: Callable[[], dict[str, Any]] = getattr(host, role)
     left = BACKUPS if role == "backup" else 1  # rounds that must end well
     while left:
