@@ -5,19 +5,23 @@ they are."""
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 from typing import Any
 
 from freezer_osbrick import errors
 from freezer_osbrick.device.volume_device import Device
-from freezer_osbrick.filesystem import partitions, superblocks
+from freezer_osbrick.filesystem import logical_volumes, partitions, superblocks
+from freezer_osbrick.filesystem.logical_volumes import Group, LogicalVolume, NotReadable
 from freezer_osbrick.filesystem.partitions import Partition, Read, Table
 from freezer_osbrick.filesystem.superblocks import FileSystem
 
 # Of what lies between partitions so much is kept at both ends: boot loaders, and tables.
 _GAP = 1 << 20
 
+LOGICAL = 1 << 16  # logical volumes are counted from here on, above all partitions
+
 _NAMES = {
-    "lvm": "a physical volume of LVM, which this version does not look into",
+    "lvm": "a physical volume of LVM",
     "luks": "encrypted (LUKS)",
     "swap": "swap space",
 }
@@ -27,14 +31,17 @@ _NAMES = {
 class Place:
     """A file system on the volume.
 
-    :param number: of its partition; 0 where it takes the whole volume.
+    :param number: of its partition; 0 where it takes the whole volume. Logical volumes are counted
+        from :data:`LOGICAL` on.
     :param start, size: on the volume, in bytes.
+    :param name: of its logical volume, with the group's: ``guest/root``.
     """
 
     number: int
     start: int
     size: int
     file_system: FileSystem
+    name: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
@@ -42,8 +49,21 @@ class Place:
     @property
     def label(self) -> str:
         """What people may call it."""
-        where = f"partition {self.number}" if self.number else "the volume"
-        return f"{self.file_system.kind} on {where}"
+        return f"{self.file_system.kind} on {self.where or 'the volume'}"
+
+    @property
+    def where(self) -> str:
+        """Its partition or logical volume; empty where it takes the whole volume."""
+        if self.name:
+            return f"logical volume {self.name}"
+        return f"partition {self.number}" if self.number else ""
+
+    @property
+    def folder(self) -> str:
+        """What a folder with its files is called; empty where it takes the whole volume."""
+        if self.name:
+            return logical_volumes.folder_of(self.name)
+        return f"partition-{self.number}" if self.number else ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,6 +71,8 @@ class Disk:
     """:param table: None where there are no partitions.
     :param places: file systems that can be read as files.
     :param raw: ``(offset, length)`` of what is kept as it is.
+    :param logical: names and pieces of the logical volumes that were looked into, with offsets on
+        the volume.
     :param notes: a sentence for each partition that is kept as it is, and for what is left out.
     """
 
@@ -58,12 +80,14 @@ class Disk:
     places: tuple[Place, ...]
     raw: tuple[tuple[int, int], ...] = ()
     notes: tuple[str, ...] = ()
+    logical: tuple[LogicalVolume, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """As it stands in a manifest."""
         return {
             "table": dataclasses.asdict(self.table) if self.table else None,
             "file_systems": [place.to_dict() for place in self.places],
+            "logical": [dataclasses.asdict(one) for one in self.logical],
         }
 
     @classmethod
@@ -79,6 +103,7 @@ class Disk:
                     place["start"],
                     place["size"],
                     FileSystem(**place["file_system"]),
+                    place.get("name", ""),
                 )
                 for place in facts["file_systems"]
             )
@@ -89,11 +114,15 @@ class Disk:
                     tuple(Partition(**one) for one in facts["table"]["partitions"]),
                     tuple((offset, length) for offset, length in facts["table"]["records"]),
                 )
+            logical = tuple(
+                LogicalVolume(one["name"], tuple((start, size) for start, size in one["pieces"]))
+                for one in facts.get("logical", ())
+            )
         except (KeyError, TypeError, ValueError) as error:
             raise errors.Damaged(
                 f"What the backup says of its file systems cannot be read: {error!r}."
             ) from None
-        return cls(table, places)
+        return cls(table, places, logical=logical)
 
 
 def look(device: Device, mountable: frozenset[str]) -> Disk:
@@ -104,16 +133,29 @@ def look(device: Device, mountable: frozenset[str]) -> Disk:
     :raises errors.DeviceError: the volume cannot be read.
     """
     read = reader(device)
+    looking = _Looking(read, mountable)
     table = partitions.read_table(read, device.size)
     if table is None:
-        found = superblocks.identify(read)
-        if found is None or found.kind not in mountable:
-            raise errors.NoFileSystem(
-                f"The volume holds no file system that can be read as files: it is {_what(found)}."
-                " Back it up with --content blocks, or add --fallback-to-blocks."
-            )
-        return Disk(None, (Place(0, 0, device.size, found),))
-    return _look_at(read, device.size, table, mountable)
+        looking.at(0, 0, device.size)
+    else:
+        looking.raw += table.records
+        for partition in table.partitions:
+            looking.at(partition.number, partition.start, partition.size)
+    if not looking.places:
+        raise errors.NoFileSystem(
+            "The volume holds no file system that can be read as files: "
+            f"{'; '.join(looking.whats)}."
+            " Back it up with --content blocks, or add --fallback-to-blocks."
+        )
+    if table:
+        looking.raw += _gaps(table, device.size)
+    return Disk(
+        table,
+        tuple(looking.places),
+        tuple(_merged(looking.raw)),
+        tuple(looking.notes),
+        tuple(looking.logical),
+    )
 
 
 def reader(device: Device, start: int = 0, size: int | None = None) -> Read:
@@ -130,37 +172,73 @@ def reader(device: Device, start: int = 0, size: int | None = None) -> Read:
     return read
 
 
-def _look_at(read: Read, size: int, table: Table, mountable: frozenset[str]) -> Disk:
-    places: list[Place] = []
-    raw: list[tuple[int, int]] = list(table.records)
-    notes: list[str] = []
-    whats: list[str] = []
-    for partition in table.partitions:
-        found = superblocks.identify(_within(read, partition))
-        if found and found.kind in mountable:
-            places.append(Place(partition.number, partition.start, partition.size, found))
-            continue
-        whats.append(f"partition {partition.number} is {_what(found)}")
-        if found and found.kind == "swap":
-            raw.append((partition.start, min(max(found.block_size, 4096), partition.size)))
-            continue
-        notes.append(f"Partition {partition.number} is stored as blocks: it is {_what(found)}.")
-        raw.append((partition.start, partition.size))
-    if not places:
-        raise errors.NoFileSystem(
-            f"The volume holds no file system that can be read as files: {'; '.join(whats)}."
-            " Back it up with --content blocks, or add --fallback-to-blocks."
-        )
-    raw += _gaps(table, size)
-    return Disk(table, tuple(places), tuple(_merged(raw)), tuple(notes))
+class _Looking:
+    """What is found, part by part."""
 
+    def __init__(self, read: Read, mountable: frozenset[str]) -> None:
+        self.places: list[Place] = []
+        self.raw: list[tuple[int, int]] = []
+        self.logical: list[LogicalVolume] = []
+        self.notes: list[str] = []
+        self.whats: list[str] = []
+        self._read = read
+        self._mountable = mountable
 
-def _within(read: Read, partition: Partition) -> Read:
-    def part(offset: int, length: int) -> bytes:
-        length = min(length, partition.size - offset)
-        return read(partition.start + offset, length) if length > 0 else b""
+    def at(self, number: int, start: int, size: int) -> None:
+        """Look at a partition, or with number 0 at the whole volume."""
+        found = superblocks.identify(self._within(start, size))
+        where = f"partition {number}" if number else "it"
+        if found is None or found.kind != "lvm":
+            self._look_at(where, number, start, size, found)
+            return
+        try:
+            group = logical_volumes.read_group(self._read, start, size)
+        except NotReadable as error:
+            self._keep(where, f"{_NAMES['lvm']}, and {error}", [(start, size)])
+        else:
+            self._look_into(group)
 
-    return part
+    def _look_into(self, group: Group) -> None:
+        self.raw += group.records
+        for volume in group.volumes:
+            number = LOGICAL + len(self.logical)
+            self.logical.append(volume)
+            where = f"logical volume {volume.name}"
+            if len(volume.pieces) > 1:  # a file system is mounted from one piece
+                self._keep(where, f"in {len(volume.pieces)} pieces", volume.pieces)
+                continue
+            (place,) = volume.pieces
+            found = superblocks.identify(self._within(*place))
+            self._look_at(where, number, *place, found, volume.name)
+
+    def _look_at(
+        self,
+        where: str,
+        number: int,
+        start: int,
+        size: int,
+        found: FileSystem | None,
+        name: str = "",
+    ) -> None:
+        if found and found.kind in self._mountable:
+            self.places.append(Place(number, start, size, found, name))
+        elif found and found.kind == "swap":
+            self.whats.append(f"{where} is {_what(found)}")
+            self.raw.append((start, min(max(found.block_size, 4096), size)))
+        else:
+            self._keep(where, _what(found), [(start, size)])
+
+    def _keep(self, where: str, what: str, pieces: Iterable[tuple[int, int]]) -> None:
+        self.whats.append(f"{where} is {what}")
+        self.notes.append(f"{where[0].upper()}{where[1:]} is stored as blocks: it is {what}.")
+        self.raw += pieces
+
+    def _within(self, start: int, size: int) -> Read:
+        def part(offset: int, length: int) -> bytes:
+            length = min(length, size - offset)
+            return self._read(start + offset, length) if length > 0 else b""
+
+        return part
 
 
 def _gaps(table: Table, size: int) -> list[tuple[int, int]]:

@@ -14,6 +14,7 @@ from freezer_osbrick.filesystem import disk as disks
 from freezer_osbrick.filesystem import exclusion, making
 from freezer_osbrick.filesystem.comparing import compare
 from freezer_osbrick.filesystem.disk import Disk, Place
+from freezer_osbrick.filesystem.logical_volumes import LogicalVolume
 from freezer_osbrick.filesystem.loop import loop_device
 from freezer_osbrick.filesystem.mounting import mounted, supported
 from freezer_osbrick.filesystem.restoring import Restoring
@@ -62,8 +63,8 @@ class Filling:
         found = disks.look(device, supported())
         if _shape(found) != _shape(self._stored.disk):
             raise errors.BadRequest(
-                "The volume has other partitions than it had when it was backed up: restore into a "
-                "new volume, or into a folder with --to-folder."
+                "The volume has other partitions or logical volumes than it had when it was backed "
+                "up: restore into a new volume, or into a folder with --to-folder."
             )
         there = {(place.number, place.start): place for place in found.places}
         pairs = []
@@ -108,7 +109,8 @@ class Filling:
     def folder(self, path: str) -> Filled:
         """Restore into a folder that is empty, or is made.
 
-        The files of several file systems go into folders of their own, ``partition-1`` and so on.
+        The files of several file systems go into folders of their own, ``partition-1`` or
+        ``volume-guest-root`` and so on.
 
         :raises errors.BadRequest: the folder cannot be made, or is not empty.
         """
@@ -118,7 +120,7 @@ class Filling:
                 self._restore(self._stored.trees[0], root, remove=False, subvolumes=False)
                 return self.filled
             for tree in self._stored.trees:
-                name = f"partition-{tree.where.number}"
+                name = tree.where.folder
                 os.mkdir(name, 0o700, dir_fd=root)
                 inner = os.open(name, _FOLDER | os.O_NOFOLLOW, dir_fd=root)
                 try:
@@ -140,7 +142,7 @@ class Filling:
         remove: bool = True,
         subvolumes: bool = True,
     ) -> None:
-        prefix = f"partition {tree.where.number}: " if tree.where.number else ""
+        prefix = f"{tree.where.where}: " if tree.where.where else ""
 
         def report(path: bytes, reason: str) -> None:
             self.filled.problems.append(f"{prefix}{'/' + os.fsdecode(path)!r}: {reason}")
@@ -211,10 +213,10 @@ def differences(stored: StoredFiles, device: Device, step: Step = lambda _: None
                 yield f"{'/' + os.fsdecode(path)!r}: {reason}"
 
 
-def _shape(disk: Disk) -> list[tuple[int, int, int]]:
-    """Numbers, offsets and sizes of the partitions."""
+def _shape(disk: Disk) -> tuple[list[tuple[int, int, int]], tuple[LogicalVolume, ...]]:
+    """Numbers, offsets and sizes of the partitions; and the logical volumes."""
     partitions = disk.table.partitions if disk.table else ()
-    return [(one.number, one.start, one.size) for one in partitions]
+    return [(one.number, one.start, one.size) for one in partitions], disk.logical
 
 
 def _enlarged(place: Place, size: int) -> Place:

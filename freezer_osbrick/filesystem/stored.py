@@ -76,9 +76,7 @@ class StoredFiles:
     def tree(self, where: Place) -> StoredTree | None:
         """The tree of the same file system; None where there is none."""
         for tree in self.trees:
-            if tree.where.number == where.number and _same(
-                tree.where.file_system, where.file_system
-            ):
+            if _same_place(tree.where, where) and _same(tree.where.file_system, where.file_system):
                 return tree
         return None
 
@@ -101,6 +99,11 @@ class StoredFiles:
 def _tree(where: Place, facts: dict[str, Any]) -> StoredTree:
     place, length, room = facts["tree"]
     return StoredTree(where, place, length, room, facts["entries"], facts["newest"])
+
+
+def _same_place(one: Place, other: Place) -> bool:
+    # The numbers of logical volumes change when one is added.
+    return one.name == other.name and (bool(one.name) or one.number == other.number)
 
 
 def _same(one: FileSystem, other: FileSystem) -> bool:

@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from freezer_osbrick import errors
-from freezer_osbrick.filesystem import partitions, superblocks
+from freezer_osbrick.filesystem import logical_volumes, partitions, superblocks
+from freezer_osbrick.filesystem.logical_volumes import NotReadable
 from freezer_osbrick.filesystem.stored import Head, StoredFiles
 from freezer_osbrick.guest.btrfs import Btrfs
 from freezer_osbrick.guest.ext import Ext
@@ -32,7 +33,7 @@ _READERS: dict[str, Callable[[Read], FileSystem]] = {
     "vfat": Fat,
 }
 _NOT_FILES = {
-    "lvm": "a physical volume of LVM, which is not looked into",
+    "lvm": "a physical volume of LVM",
     "luks": "encrypted (LUKS)",
     "swap": "swap space",
 }
@@ -64,12 +65,21 @@ class Source:
                 self.lost.append(str(error))
             return self._read_around(offset, length, error.ranges)
 
-    def part(self, start: int, size: int) -> Read:
-        """Reads a part of the volume."""
+    def part(self, pieces: Sequence[tuple[int, int]]) -> Read:
+        """Reads a part of the volume.
+
+        :param pieces: ``(offset, length)`` of what it consists of, in order, in bytes.
+        """
 
         def read(offset: int, length: int) -> bytes:
-            length = min(length, size - offset)
-            return self.read(start + offset, length) if length > 0 else b""
+            found = []
+            for start, size in pieces:
+                if offset < size and length > 0:
+                    count = min(length, size - offset)
+                    found.append(self.read(start + offset, count))
+                    length -= count
+                offset = max(offset - size, 0)
+            return found[0] if len(found) == 1 else b"".join(found)
 
         return read
 
@@ -86,10 +96,11 @@ class Source:
 
 @dataclasses.dataclass(frozen=True)
 class Part:
-    """A partition, or a volume without partitions.
+    """A partition, a logical volume, or a volume without them.
 
-    :param name: the folder under which its files are found: ``partition-1`` and so on; empty for a
-        volume without partitions.
+    :param name: the folder under which its files are found: ``partition-1``, ``volume-guest-root``;
+        empty for a volume without parts.
+    :param called: what it is called in a sentence.
     :param files: None where there are none to be read.
     :param reason: why not.
     """
@@ -100,6 +111,7 @@ class Part:
     size: int
     files: FileSystem | None
     reason: str = ""
+    called: str = "the volume"
 
 
 Found = tuple[bytes, FileSystem, Node]
@@ -128,10 +140,10 @@ class GuestVolume:
         stored = StoredFiles(head, source.read)
         parts = []
         for tree in stored.trees:
-            number, found = tree.where.number, tree.where.file_system
-            name = b"partition-%d" % number if number else b""
+            name, found = tree.where.folder.encode(), tree.where.file_system
             files = StoredTreeFiles(stored, tree, source.read)
-            parts.append(Part(name, found.kind, found.label, tree.where.size, files))
+            called = tree.where.where or "the volume"
+            parts.append(Part(name, found.kind, found.label, tree.where.size, files, called=called))
         return cls(source, parts)
 
     @classmethod
@@ -143,14 +155,15 @@ class GuestVolume:
         source = Source(read, size)
         table = partitions.read_table(source.read, source.size)
         if table is None:
-            parts = [_look(source, b"", 0, source.size)]
+            parts = list(_look(source, 0, 0, source.size))
         else:
             parts = [
-                _look(source, b"partition-%d" % one.number, one.start, one.size)
+                part
                 for one in table.partitions
+                for part in _look(source, one.number, one.start, one.size)
             ]
         if not any(part.files for part in parts):
-            told = "; ".join(f"{_called(part)} is {part.reason}" for part in parts)
+            told = "; ".join(f"{part.called} is {part.reason}" for part in parts)
             raise errors.NoFileSystem(
                 f"The backup holds no file system whose files can be read here: {told}."
                 " 'freezer-osbrick mount' gives the volume as a file for other programs."
@@ -161,7 +174,7 @@ class GuestVolume:
     def notes(self) -> list[str]:
         """What a user should know of the file systems."""
         return [
-            f"{_called(part).capitalize()}: {note}"
+            f"{_capitalized(part.called)}: {note}"
             for part in self.parts
             if part.files
             for note in part.files.notes
@@ -219,11 +232,11 @@ class GuestVolume:
         for part in self.parts:
             if part.name == wanted:
                 if part.files is None:
-                    raise errors.BadRequest(f"{_called(part).capitalize()} is {part.reason}.")
+                    raise errors.BadRequest(f"{_capitalized(part.called)} is {part.reason}.")
                 return part
         known = ", ".join(os_text(part.name) for part in self.parts if part.files)
         raise errors.BadRequest(
-            f"The volume has partitions, so that a path begins with one of: {known}."
+            f"The volume has several parts, so that a path begins with one of: {known}."
         )
 
     def _enter(self, files: FileSystem, folder: Node, name: bytes, path: bytes) -> Node:
@@ -243,25 +256,47 @@ class GuestVolume:
         raise errors.BadRequest(f"There is no /{os_text(_below(path, name))} in the backup.")
 
 
-def _look(source: Source, name: bytes, start: int, size: int) -> Part:
-    read = source.part(start, size)
+def _look(source: Source, number: int, start: int, size: int) -> Iterator[Part]:
+    """A partition, or with number 0 all of the volume; or the logical volumes in it."""
+    name = b"partition-%d" % number if number else b""
+    called = f"partition {number}" if number else "the volume"
+    part = _look_at(source, name, called, [(start, size)])
+    if part.kind != "lvm":
+        yield part
+        return
+    try:
+        group = logical_volumes.read_group(source.read, start, size)
+    except NotReadable as error:
+        yield dataclasses.replace(part, reason=f"{part.reason}, and {error}")
+        return
+    for volume in group.volumes:
+        called = f"logical volume {volume.name}"
+        yield _look_at(source, volume.folder.encode(), called, volume.pieces)
+
+
+def _look_at(source: Source, name: bytes, called: str, pieces: Sequence[tuple[int, int]]) -> Part:
+    read = source.part(pieces)
+    size = sum(length for _, length in pieces)
+
+    def part(kind: str, label: str, files: FileSystem | None, reason: str = "") -> Part:
+        return Part(name, kind, label, size, files, reason, called)
+
     try:
         with broken_is_told():
             found = superblocks.identify(read)
     except (BrokenFileSystem, errors.Damaged) as error:
-        return Part(name, "damaged", "", size, None, str(error).rstrip("."))
+        return part("damaged", "", None, str(error).rstrip("."))
     if found is None:
-        return Part(name, "unknown", "", size, None, "nothing that is known here")
+        return part("unknown", "", None, "nothing that is known here")
     if found.kind not in _READERS:
-        reason = _NOT_FILES.get(found.kind, found.kind)
-        return Part(name, found.kind, found.label, size, None, reason)
+        return part(found.kind, found.label, None, _NOT_FILES.get(found.kind, found.kind))
     try:
         with broken_is_told():
             files = _READERS[found.kind](read)
     except (BrokenFileSystem, errors.Damaged) as error:
         reason = f"{found.kind} that cannot be read: {str(error).rstrip('.')}"
-        return Part(name, found.kind, found.label, size, None, reason)
-    return Part(name, found.kind, found.label, size, files)
+        return part(found.kind, found.label, None, reason)
+    return part(found.kind, found.label, files)
 
 
 def os_text(name: bytes) -> str:
@@ -284,5 +319,5 @@ def _below(path: bytes, name: bytes) -> bytes:
     return path + b"/" + name if path else name
 
 
-def _called(part: Part) -> str:
-    return os_text(part.name).replace("-", " ") if part.name else "the volume"
+def _capitalized(text: str) -> str:
+    return text[0].upper() + text[1:]

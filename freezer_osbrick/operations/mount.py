@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from oslo_log import log
 
 from freezer_osbrick import errors
-from freezer_osbrick.filesystem import image_folder, partitions
+from freezer_osbrick.filesystem import image_folder, logical_volumes, partitions
 from freezer_osbrick.filesystem.image_folder import Image, ImageFolder
+from freezer_osbrick.filesystem.logical_volumes import LogicalVolume, NotReadable
 from freezer_osbrick.operations.contents import BLOCKS, content_of
 from freezer_osbrick.operations.context import Context
 from freezer_osbrick.pipeline.reading import CACHE_SIZE, BackupReader
@@ -90,13 +91,24 @@ def _refuse_files(backup: Backup) -> None:
 
 
 def _images(reader: BackupReader) -> dict[str, Image]:
-    """The volume, and each of its partitions for programs that know no offset."""
+    """The volume, and each of its partitions and logical volumes for programs that know no
+    offset; of logical volumes those that lie in one piece."""
     images = {WHOLE: Image(0, reader.size)}
     try:
         table = partitions.read_table(reader.read, reader.size)
+        for partition in table.partitions if table else ():
+            images[f"partition-{partition.number}.img"] = Image(partition.start, partition.size)
+        for image in list(images.values()):
+            for volume in _logical_volumes(reader, image):
+                if len(volume.pieces) == 1:
+                    images[f"{volume.folder}.img"] = Image(*volume.pieces[0])
     except errors.Damaged as error:
-        LOG.warning("The partitions are not shown by themselves: %s", error)
-        return images
-    for partition in table.partitions if table else ():
-        images[f"partition-{partition.number}.img"] = Image(partition.start, partition.size)
+        LOG.warning("The parts of the volume are not all shown by themselves: %s", error)
     return images
+
+
+def _logical_volumes(reader: BackupReader, image: Image) -> Sequence[LogicalVolume]:
+    try:
+        return logical_volumes.read_group(reader.read, image.start, image.size).volumes
+    except NotReadable:
+        return ()

@@ -17,6 +17,7 @@ import pytest
 
 from freezer_osbrick.filesystem import superblocks
 from freezer_osbrick.filesystem.superblocks import FileSystem
+from tests import physical_volume
 from tests.functional import trees
 from tests.functional.backup_host import MIB, BackupHost, data_of
 
@@ -231,6 +232,67 @@ def test_partitions(host: BackupHost, folder: pathlib.Path) -> None:
     assert (into / "partition-2" / "file 2").read_bytes() == data_of(2, 50_000)
     assert (into / "partition-3" / "file 3").read_bytes() == data_of(3, 50_000)
     host.drop(str(told["restored_volume_id"]))
+
+
+def test_logical_volumes(host: BackupHost, folder: pathlib.Path) -> None:
+    """A partition that LVM uses: an ext4, an xfs, swap, and one volume in two pieces."""
+    trees.need("sfdisk", "mkswap", "mkfs.xfs", "rsync")
+    volume_id = host.bench.volume(2, name="disk").id
+    path = host.bench.file_of(volume_id)
+    partition(path, "label: gpt\n,1M\n,1200M,V\n")
+    start = 2 * MIB
+    host.write(volume_id, start, physical_volume.beginning())
+    names = {"root": physical_volume.ROOT, "home": physical_volume.HOME}
+    for kind, (offset, size) in zip(("ext4", "xfs"), names.values(), strict=True):
+        part = folder / "part"
+        with open(part, "wb") as file:
+            file.truncate(size)
+        trees.make(kind, part)
+        trees.run(
+            *("dd", f"if={part}", f"of={path}", "bs=1M", f"seek={(start + offset) // MIB}"),
+            *("conv=notrunc,sparse",),
+        )
+    with open(folder / "swap", "wb") as file:
+        file.truncate(physical_volume.SWAP[1])
+    trees.run("mkswap", "-q", folder / "swap")
+    with open(folder / "swap", "rb") as file:
+        host.write(volume_id, start + physical_volume.SWAP[0], file.read(4096))
+    host.write(volume_id, start + physical_volume.DATA[1][0], data_of(9, MIB))
+    for name, (offset, _) in names.items():
+        with trees.mounted(path, folder / "source", offset=start + offset) as root:
+            (root / name).write_bytes(data_of(1, 500_000))
+    told = host.backup(volume_id, *FILES)
+    assert told["notes"] == [
+        "Partition 1 is stored as blocks: it is nothing that is known here.",
+        "Logical volume guest/my-data is stored as blocks: it is in 2 pieces.",
+    ]
+    source = folder / "source.img"
+    trees.copy(path, source)
+
+    # Into a clone of the volume, whose files have changed; then into a new one.
+    with trees.mounted(path, folder / "source", offset=start + physical_volume.ROOT[0]) as root:
+        (root / "root").write_bytes(b"changed")
+        (root / "another").write_bytes(b"another")
+    unchanged, _ = measured(host, volume_id, "--incremental")
+    assert 0 < unchanged["bytes_new"] < 2 * MIB
+    for gone in (False, True):
+        if gone:
+            host.drop(volume_id)
+        back, new = restored(host, "--backup", str(told["backup_id"]))
+        for kind, (offset, _) in zip(("ext4", "xfs"), names.values(), strict=True):
+            place = start + offset
+            assert trees.differ(source, new, folder, *options_of(kind), offset=place) == ""
+        with open(new, "rb") as one, open(source, "rb") as other:
+            for offset, length in ((start, MIB), (start + physical_volume.DATA[1][0], MIB)):
+                assert os.pread(one.fileno(), length, offset) == os.pread(
+                    other.fileno(), length, offset
+                )
+        host.drop(str(back["restored_volume_id"]))
+    into = folder / "restored"
+    words = ("--backup", str(told["backup_id"]), "--to-folder", str(into))
+    assert host.command("restore", *words).status == 0
+    assert (into / "volume-guest-root" / "root").read_bytes() == data_of(1, 500_000)
+    assert (into / "volume-guest-home" / "home").read_bytes() == data_of(1, 500_000)
 
 
 def table(path: pathlib.Path) -> dict[str, object]:

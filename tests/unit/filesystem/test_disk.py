@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import os
 import pathlib
 import subprocess
@@ -15,8 +17,10 @@ from freezer_osbrick.filesystem.disk import Disk
 from freezer_osbrick.filesystem.exclusion import excluded
 from freezer_osbrick.filesystem.source import UnreadFiles
 from freezer_osbrick.filesystem.space import BLOCK, Space
+from freezer_osbrick.filesystem.stored import StoredFiles, StoredTree
+from tests import physical_volume
 from tests.unit.fakes import MemoryDevice
-from tests.unit.filesystem.test_partitions import MIB, SIZE, gpt
+from tests.unit.filesystem.test_partitions import MIB, SIZE, gpt, mbr
 
 ALL = frozenset({"ext2", "ext4", "xfs", "btrfs", "vfat"})
 
@@ -97,3 +101,76 @@ def test_places_do_not_overlap() -> None:
         assert place + size <= following
     assert max(place + size for place, size in taken) <= space.end
     assert space.end % BLOCK == 0
+
+
+class SparseDevice(MemoryDevice):
+    """A volume of 1300 MiB that is zeros but for what was put on it."""
+
+    def __init__(self) -> None:
+        super().__init__(b"", writable=False)
+        self.size = 1300 * MIB
+        self.pieces: dict[int, bytes] = {}
+
+    def _readinto(self, offset: int, buffer: memoryview) -> None:
+        buffer[:] = bytes(len(buffer))
+        for start, data in self.pieces.items():
+            begin, end = max(start, offset), min(start + len(data), offset + len(buffer))
+            if begin < end:
+                buffer[begin - offset : end - offset] = data[begin - start : end - start]
+
+
+PARTITION = 4096 * 512
+
+
+@pytest.fixture
+def with_group(small_ext2: bytes) -> SparseDevice:
+    """A group in partition 1: a file system, swap, another file system in two pieces, nothing."""
+    device = SparseDevice()
+    device.pieces[0] = bytes(mbr((0x8E, 4096, physical_volume.SIZE // 512)))
+    for start, data in (
+        (0, physical_volume.beginning()),
+        (physical_volume.ROOT[0], small_ext2),
+        (physical_volume.SWAP[0] + 4086, b"SWAPSPACE2"),
+        (physical_volume.DATA[0][0], small_ext2),
+    ):
+        device.pieces[PARTITION + start] = data
+    return device
+
+
+def test_logical_volumes(with_group: SparseDevice) -> None:
+    found = disk.look(with_group, ALL)
+    start = PARTITION
+    assert [(one.label, one.start, one.size, one.folder) for one in found.places] == [
+        ("ext2 on logical volume guest/root", start + MIB, 300 * MIB, "volume-guest-root")
+    ]
+    assert found.notes == (
+        "Logical volume guest/home is stored as blocks: it is nothing that is known here.",
+        "Logical volume guest/my-data is stored as blocks: it is in 2 pieces.",
+    )
+    # Both ends of the partition's surroundings, LVM's own MiB, swap's first page, and the two.
+    assert [(offset - start, length) for offset, length in found.raw[:-1]] == [
+        (-start, start + MIB),
+        (physical_volume.SWAP[0], 4096),
+        (physical_volume.HOME[0], (300 + 240) * MIB),
+        (physical_volume.DATA[1][0], 80 * MIB),
+        (physical_volume.SIZE, MIB),
+    ]
+    back = Disk.from_dict(json.loads(json.dumps(found.to_dict())))
+    assert back.places == found.places and back.logical == found.logical
+
+
+def test_a_group_that_is_not_looked_into_is_kept(with_group: SparseDevice) -> None:
+    with_group.pieces[PARTITION + 600] = b"\xff"  # counts more than what was put before
+    with pytest.raises(errors.NoFileSystem, match="volume of LVM, and its label is damaged"):
+        disk.look(with_group, ALL)
+
+
+def test_a_logical_volume_is_found_again_by_its_name(with_group: SparseDevice) -> None:
+    """Another one before it moves its number."""
+    (place,) = disk.look(with_group, ALL).places
+    tree = StoredTree(place, 0, 0, 0, 0, 0)
+    stored = object.__new__(StoredFiles)
+    stored.trees = [tree]
+    assert stored.tree(dataclasses.replace(place, number=place.number + 1)) is tree
+    assert stored.tree(dataclasses.replace(place, name="guest/other")) is None
+    assert stored.tree(dataclasses.replace(place, name="")) is None

@@ -9,7 +9,8 @@ import pytest
 
 from freezer_osbrick import errors
 from freezer_osbrick.guest.filesystem import BrokenFileSystem
-from freezer_osbrick.guest.volume import GuestVolume, os_text
+from freezer_osbrick.guest.volume import GuestVolume, Source, os_text
+from tests import physical_volume
 from tests.unit.guest import images
 from tests.unit.guest.images import MIB, reader
 
@@ -175,3 +176,55 @@ def test_what_cannot_be_read_is_told_or_reads_as_zeros(source, tmp_path):
 def test_names_that_a_terminal_would_obey_are_escaped():
     assert os_text(b"plain \xc3\xa4") == "plain ä"
     assert os_text(b"a\x1b[31m\n\xff") == "a\\x1b[31m\\n\\xff"
+
+
+def test_logical_volumes(source, tmp_path):
+    image = tmp_path / "image"
+    images.make("ext4", image, source)
+    content = image.read_bytes()
+    second = physical_volume.DATA[0][0]
+    pieces = {
+        0: physical_volume.beginning(),
+        physical_volume.ROOT[0]: content,
+        second: content,
+    }
+
+    def read(offset, length):
+        found = bytearray(length)
+        for start, data in pieces.items():
+            begin, end = max(start, offset), min(start + len(data), offset + length)
+            if begin < end:
+                found[begin - offset : end - offset] = data[begin - start : end - start]
+        return bytes(found)
+
+    volume = GuestVolume.of_blocks(read, physical_volume.SIZE)
+    assert [(part.name, part.kind, part.size // MIB) for part in volume.parts] == [
+        (b"volume-guest-home", "unknown", 300),
+        (b"volume-guest-my--data", "ext4", 320),
+        (b"volume-guest-root", "ext4", 300),
+        (b"volume-guest-swap", "unknown", 40),
+    ]
+    wanted = {name for name in expected(source) if name.startswith("etc")}
+    found = read_all(volume, b"/volume-guest-root/etc")
+    assert {name.removeprefix("volume-guest-root/") for name in found} | {"etc"} == wanted
+    with pytest.raises(errors.BadRequest, match="Logical volume guest/home is nothing that is"):
+        volume.find(b"/volume-guest-home/etc")
+    with pytest.raises(errors.BadRequest, match="several parts, so that a path begins with one of"):
+        volume.find(b"/etc")
+    damaged = {**pieces, 600: b"\xff"}
+    pieces.clear()
+    pieces.update(damaged)
+    with pytest.raises(errors.NoFileSystem, match="is a physical volume of LVM, and its label is"):
+        GuestVolume.of_blocks(read, physical_volume.SIZE)
+
+
+def test_a_part_in_pieces():
+    """Each byte is where the order of the pieces puts it."""
+    content = bytes(range(100))
+    part = Source(lambda offset, length: content[offset : offset + length], 100).part(
+        [(50, 10), (0, 5), (90, 10)]
+    )
+    whole = content[50:60] + content[:5] + content[90:]
+    for offset in range(27):
+        for length in range(28):
+            assert part(offset, length) == whole[offset : offset + length]
