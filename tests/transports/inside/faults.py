@@ -48,7 +48,9 @@ def swap_iscsi_lun(volume_id: str) -> None:
     As when an array's LUN is given to another volume while a host still is connected to it.
     """
     _SWAPPED.mkdir(parents=True)
-    write(_SWAPPED / "control", f"udev_path={volumes.path_of(volume_id)}")
+    path = volumes.path_of(volume_id)
+    write(_SWAPPED / "control", f"udev_path={path}")
+    write(_SWAPPED / "udev_path", path)  # for Cinder's helper, which lists all that there is
     write(_SWAPPED / "enable", "1")
     write(_SWAPPED / "wwn" / "vpd_unit_serial", volume_id)
     (port,) = _iscsi_ports()
