@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import os
 import pathlib
+import time
 from collections.abc import Iterable
 
 from . import storage, users
 from .shell import run
 
 _CONFIGFS = pathlib.Path("/sys/kernel/config")
+_PATIENCE = 30.0  # seconds
 
 
 def all_of(volume_ids: Iterable[str]) -> dict[str, list[str]]:
@@ -40,7 +42,7 @@ def _on_host() -> dict[str, list[str]]:
         "scsi devices": _names("sys/block/sd*"),
         "nvme controllers": _names("sys/class/nvme/*"),
         "dangling links": links,
-        "helpers": run("pgrep", "-fa", "privsep-helper", check=False).splitlines(),
+        "helpers": _helpers(),
         "journals": [
             path
             for user in ("root", users.USER)
@@ -48,6 +50,16 @@ def _on_host() -> dict[str, list[str]]:
         ],
         "temporary files": _names("tmp/*"),
     }
+
+
+def _helpers() -> list[str]:
+    """Those of os-brick that do not end: one needs a moment to see that its run has ended."""
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        found = run("pgrep", "-fa", "privsep-helper", check=False).splitlines()
+        if not found or time.monotonic() > deadline:
+            return found
+        time.sleep(0.5)
 
 
 def _on_storage() -> dict[str, list[str]]:
