@@ -8,12 +8,16 @@ there are.
 
 from __future__ import annotations
 
+import datetime
 import functools
 import logging
+import zoneinfo
 from typing import Any
 
 from django.conf import settings as django_settings
+from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
+from horizon.utils import functions
 from horizon.utils.memoized import memoized
 
 from freezer_osbrick.dashboard import settings
@@ -107,10 +111,18 @@ def _in_utc(name: str, stock: Any) -> Any:
     def clean(self: Any) -> Any:
         date = self.cleaned_data.get(name)
         if date and settings.is_ours(self.cleaned_data):
-            return settings.iso_date(date.timestamp())
+            return settings.iso_date(int(_of_person(date, self.request).timestamp()))
         return stock(self)
 
     return clean
+
+
+def _of_person(date: datetime.datetime, request: Any) -> datetime.datetime:
+    """Horizon turns to a person's time zone with whole pages only. A dialogue is sent otherwise and
+    read in the zone of whoever the same thread served before."""
+    if date.tzinfo not in (None, timezone.get_current_timezone()):
+        return date  # it was written with its zone
+    return date.replace(tzinfo=zoneinfo.ZoneInfo(functions.get_timezone(request)))
 
 
 def _with_container(stock: Any) -> Any:

@@ -11,7 +11,7 @@ import pytest
 from devstack.embedded.embedded_cloud.client import EmbeddedCloud
 from tests.freezer.browser import Person as Window
 from tests.freezer.client import Person
-from tests.freezer.conftest import window_of
+from tests.freezer.conftest import PICTURES, window_of
 from tests.functional.backup_host import BackupHost
 
 SMALL = (1024, 768)
@@ -218,8 +218,11 @@ def test_the_client_that_is_chosen_gets_the_job(
         person.api.clients.delete(other)
 
 
-def test_a_date_is_that_of_the_person(window: Window, person: Person, host: BackupHost) -> None:
-    """Forms send a date without a zone, which the agent would take for UTC."""
+def test_a_date_is_that_of_the_person(
+    window: Window, person: Person, host: BackupHost, cloud: EmbeddedCloud
+) -> None:
+    """Forms send a date without a zone, which the agent would take for UTC; and Horizon's threads
+    have the zone of whoever they served last, here somebody without one."""
     page = window.page
     page.context.add_cookies(
         [{"name": "django_timezone", "value": "Asia/Tokyo", "url": window.address}]
@@ -234,6 +237,10 @@ def test_a_date_is_that_of_the_person(window: Window, person: Person, host: Back
     page.fill("#id_restore_from_date", "2026-01-02T09:30")
     window.tab("OS-Brick")
     page.fill("#id_osbrick_volume_ids", "11111111-2222-3333-4444-555555555555")
+    other = Window(page.context.browser.new_context().new_page(), window.address, PICTURES)
+    other.log_in(cloud.env("other"))
+    for _ in range(4):
+        other.open("actions")
     window.submit()
     window.see("41 of a date")
     stored = [one["freezer_action"] for one in person.api.actions.list(limit=500)]

@@ -28,6 +28,8 @@ MIB = 1 << 20
 GIB = 1 << 30
 _PAUSE = 0.002  # seconds between two looks at a process: a moment to kill it at may be short
 
+_OURS = ("freezer-osbrick", "freezer-agent", "privsep-helper")
+
 SETTINGS = """\
 [osbrick]
 state_path = {state_path}
@@ -38,6 +40,14 @@ my_ip = 127.0.0.1
 [repository:nightly]
 url = file://{repository}
 """
+
+
+def _running() -> Iterator[tuple[str, bytes]]:
+    """Command lines and environments of all processes that can be looked at."""
+    for folder in pathlib.Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            line = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            yield line, (folder / "environ").read_bytes()
 
 
 @dataclasses.dataclass
@@ -261,7 +271,22 @@ class BackupHost:
         ledger = self.bench.state_path / "ledger"
         if ledger.exists():
             left["ledger"] = [path.name for path in ledger.iterdir() if path.name != "id"]
+        left["processes"] = self._processes()
         return {kind: items for kind, items in left.items() if items}
+
+    def _processes(self) -> list[str]:
+        """The commands that still run of those that were started here, their children included.
+
+        A helper ends a moment after the process that it helped: they are waited for.
+        """
+        mark = f"TMPDIR={self.temporary}".encode()
+        for _ in range(600):
+            found = [line for line, environ in _running() if mark in environ.split(b"\0")]
+            found = [line for line in found if any(name in line for name in _OURS)]
+            if not found:
+                return []
+            time.sleep(1)
+        return found
 
     # -- volumes
 
