@@ -32,7 +32,7 @@ _MOST_TEXT = 16 << 20
 _SEED = 0xF597A6CF
 _NAME = re.compile(r"[A-Za-z0-9+_.][A-Za-z0-9+_.-]*")
 _TOKEN = re.compile(
-    r"""\s+|\#[^\n]*|(?P<string>"(?:[^"\\]|\\.)*")|(?P<number>-?\d+(?:\.\d+)?)
+    r"""\s+|\#[^\n]*|(?P<string>"(?:[^"\\]|\\.)*")|(?P<number>-?\d+(?:\.\d+)?)(?![\w.+-])
     |(?P<name>[A-Za-z0-9_.+-]+)|(?P<sign>[{}\[\],=])""",
     re.VERBOSE,
 )
