@@ -24,3 +24,21 @@ def beginning() -> bytes:
     return lzma.decompress(
         (pathlib.Path(__file__).parent / "golden" / "physical-volume.xz").read_bytes()
     )
+
+
+class Sparse:
+    """Reads what is zeros but for some pieces; of those that overlap the later ones count.
+
+    :param pieces: by offset, in bytes.
+    """
+
+    def __init__(self, pieces: dict[int, bytes]) -> None:
+        self.pieces = pieces
+
+    def read(self, offset: int, length: int) -> bytes:
+        found = bytearray(length)
+        for start, data in self.pieces.items():
+            begin, end = max(start, offset), min(start + len(data), offset + length)
+            if begin < end:
+                found[begin - offset : end - offset] = data[begin - start : end - start]
+        return bytes(found)

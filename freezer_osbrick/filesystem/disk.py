@@ -12,7 +12,7 @@ from freezer_osbrick import errors
 from freezer_osbrick.device.volume_device import Device
 from freezer_osbrick.filesystem import logical_volumes, partitions, superblocks
 from freezer_osbrick.filesystem.logical_volumes import Group, LogicalVolume, NotReadable
-from freezer_osbrick.filesystem.partitions import Partition, Read, Table
+from freezer_osbrick.filesystem.partitions import Partition, Read, Table, part_of
 from freezer_osbrick.filesystem.superblocks import FileSystem
 
 # Of what lies between partitions so much is kept at both ends: boot loaders, and tables.
@@ -186,7 +186,7 @@ class _Looking:
 
     def at(self, number: int, start: int, size: int) -> None:
         """Look at a partition, or with number 0 at the whole volume."""
-        found = superblocks.identify(self._within(start, size))
+        found = superblocks.identify(part_of(self._read, (start, size)))
         where = f"partition {number}" if number else "it"
         if found is None or found.kind != "lvm":
             self._look_at(where, number, start, size, found)
@@ -208,7 +208,7 @@ class _Looking:
                 self._keep(where, f"in {len(volume.pieces)} pieces", volume.pieces)
                 continue
             (place,) = volume.pieces
-            found = superblocks.identify(self._within(*place))
+            found = superblocks.identify(part_of(self._read, place))
             self._look_at(where, number, *place, found, volume.name)
 
     def _look_at(
@@ -232,13 +232,6 @@ class _Looking:
         self.whats.append(f"{where} is {what}")
         self.notes.append(f"{where[0].upper()}{where[1:]} is stored as blocks: it is {what}.")
         self.raw += pieces
-
-    def _within(self, start: int, size: int) -> Read:
-        def part(offset: int, length: int) -> bytes:
-            length = min(length, size - offset)
-            return self._read(start + offset, length) if length > 0 else b""
-
-        return part
 
 
 def _gaps(table: Table, size: int) -> list[tuple[int, int]]:

@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Iterator
 from typing import Any
 
-from freezer_osbrick.filesystem.partitions import Read
+from freezer_osbrick.filesystem.partitions import Read, part_of
 
 _SECTOR = 512
 _LABEL = struct.Struct("<8sQII8s")  # LABELONE, sector, CRC, offset of the header, LVM2 001
@@ -88,11 +88,7 @@ def read_group(read: Read, start: int, size: int) -> Group:
     :raises NotReadable: it lies on several, is damaged, or has more than plain volumes in it:
         snapshots, thin ones, RAID, caches.
     """
-
-    def within(offset: int, length: int) -> bytes:
-        length = min(length, size - offset)
-        return read(start + offset, length) if length > 0 else b""
-
+    within = part_of(read, (start, size))
     own, areas = _read_label(within)
     text = _read_text(within, areas)
     try:

@@ -34,6 +34,25 @@ _MOST_GPT_ENTRIES = 1024
 _UNUSED = bytes(16)
 
 
+def part_of(read: Read, *pieces: tuple[int, int]) -> Read:
+    """Reads a part of a volume.
+
+    :param pieces: ``(offset, length)`` of what it consists of, in order, in bytes.
+    """
+
+    def part(offset: int, length: int) -> bytes:
+        found = []
+        for start, size in pieces:
+            if offset < size and length > 0:
+                count = min(length, size - offset)
+                found.append(read(start + offset, count))
+                length -= count
+            offset = max(offset - size, 0)
+        return found[0] if len(found) == 1 else b"".join(found)
+
+    return part
+
+
 @dataclasses.dataclass(frozen=True)
 class Partition:
     """One partition.

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from freezer_osbrick import errors
 from freezer_osbrick.filesystem import logical_volumes, partitions, superblocks
 from freezer_osbrick.filesystem.logical_volumes import NotReadable
+from freezer_osbrick.filesystem.partitions import part_of
 from freezer_osbrick.filesystem.stored import Head, StoredFiles
 from freezer_osbrick.guest.btrfs import Btrfs
 from freezer_osbrick.guest.ext import Ext
@@ -64,24 +65,6 @@ class Source:
             if str(error) not in self.lost:
                 self.lost.append(str(error))
             return self._read_around(offset, length, error.ranges)
-
-    def part(self, pieces: Sequence[tuple[int, int]]) -> Read:
-        """Reads a part of the volume.
-
-        :param pieces: ``(offset, length)`` of what it consists of, in order, in bytes.
-        """
-
-        def read(offset: int, length: int) -> bytes:
-            found = []
-            for start, size in pieces:
-                if offset < size and length > 0:
-                    count = min(length, size - offset)
-                    found.append(self.read(start + offset, count))
-                    length -= count
-                offset = max(offset - size, 0)
-            return found[0] if len(found) == 1 else b"".join(found)
-
-        return read
 
     def _read_around(self, offset: int, length: int, lost: list[tuple[int, int]]) -> bytes:
         content = bytearray(min(length, self.size - offset))
@@ -275,7 +258,7 @@ def _look(source: Source, number: int, start: int, size: int) -> Iterator[Part]:
 
 
 def _look_at(source: Source, name: bytes, called: str, pieces: Sequence[tuple[int, int]]) -> Part:
-    read = source.part(pieces)
+    read = part_of(source.read, *pieces)
     size = sum(length for _, length in pieces)
 
     def part(kind: str, label: str, files: FileSystem | None, reason: str = "") -> Part:

@@ -112,11 +112,7 @@ class SparseDevice(MemoryDevice):
         self.pieces: dict[int, bytes] = {}
 
     def _readinto(self, offset: int, buffer: memoryview) -> None:
-        buffer[:] = bytes(len(buffer))
-        for start, data in self.pieces.items():
-            begin, end = max(start, offset), min(start + len(data), offset + len(buffer))
-            if begin < end:
-                buffer[begin - offset : end - offset] = data[begin - start : end - start]
+        buffer[:] = physical_volume.Sparse(self.pieces).read(offset, len(buffer))
 
 
 PARTITION = 4096 * 512

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from freezer_osbrick import errors
 from freezer_osbrick.filesystem import partitions
-from freezer_osbrick.filesystem.partitions import Partition, Table
+from freezer_osbrick.filesystem.partitions import Partition, Table, part_of
 
 MIB = 1 << 20
 SIZE = 12 * MIB
@@ -131,3 +131,15 @@ def test_a_partition_by_its_number() -> None:
     assert table and partitions.find(table, 1).start == 256 * 512
     with pytest.raises(errors.BadRequest, match="no partition 3; there are: 1"):
         partitions.find(table, 3)
+
+
+def test_a_part_in_pieces() -> None:
+    """Each byte is where the order of the pieces puts it."""
+    content = bytes(range(100))
+    part = part_of(
+        lambda offset, length: content[offset : offset + length], (50, 10), (0, 5), (90, 10)
+    )
+    whole = content[50:60] + content[:5] + content[90:]
+    for offset in range(27):
+        for length in range(28):
+            assert part(offset, length) == whole[offset : offset + length]

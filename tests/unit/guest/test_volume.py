@@ -9,8 +9,9 @@ import pytest
 
 from freezer_osbrick import errors
 from freezer_osbrick.guest.filesystem import BrokenFileSystem
-from freezer_osbrick.guest.volume import GuestVolume, Source, os_text
+from freezer_osbrick.guest.volume import GuestVolume, os_text
 from tests import physical_volume
+from tests.physical_volume import Sparse
 from tests.unit.guest import images
 from tests.unit.guest.images import MIB, reader
 
@@ -182,22 +183,9 @@ def test_logical_volumes(source, tmp_path):
     image = tmp_path / "image"
     images.make("ext4", image, source)
     content = image.read_bytes()
-    second = physical_volume.DATA[0][0]
-    pieces = {
-        0: physical_volume.beginning(),
-        physical_volume.ROOT[0]: content,
-        second: content,
-    }
-
-    def read(offset, length):
-        found = bytearray(length)
-        for start, data in pieces.items():
-            begin, end = max(start, offset), min(start + len(data), offset + length)
-            if begin < end:
-                found[begin - offset : end - offset] = data[begin - start : end - start]
-        return bytes(found)
-
-    volume = GuestVolume.of_blocks(read, physical_volume.SIZE)
+    sparse = Sparse({0: physical_volume.beginning(), physical_volume.ROOT[0]: content})
+    sparse.pieces[physical_volume.DATA[0][0]] = content
+    volume = GuestVolume.of_blocks(sparse.read, physical_volume.SIZE)
     assert [(part.name, part.kind, part.size // MIB) for part in volume.parts] == [
         (b"volume-guest-home", "unknown", 300),
         (b"volume-guest-my--data", "ext4", 320),
@@ -211,20 +199,6 @@ def test_logical_volumes(source, tmp_path):
         volume.find(b"/volume-guest-home/etc")
     with pytest.raises(errors.BadRequest, match="several parts, so that a path begins with one of"):
         volume.find(b"/etc")
-    damaged = {**pieces, 600: b"\xff"}
-    pieces.clear()
-    pieces.update(damaged)
+    sparse.pieces[600] = b"\xff"
     with pytest.raises(errors.NoFileSystem, match="is a physical volume of LVM, and its label is"):
-        GuestVolume.of_blocks(read, physical_volume.SIZE)
-
-
-def test_a_part_in_pieces():
-    """Each byte is where the order of the pieces puts it."""
-    content = bytes(range(100))
-    part = Source(lambda offset, length: content[offset : offset + length], 100).part(
-        [(50, 10), (0, 5), (90, 10)]
-    )
-    whole = content[50:60] + content[:5] + content[90:]
-    for offset in range(27):
-        for length in range(28):
-            assert part(offset, length) == whole[offset : offset + length]
+        GuestVolume.of_blocks(sparse.read, physical_volume.SIZE)

@@ -6,27 +6,19 @@ from __future__ import annotations
 from freezer_osbrick.filesystem.image_folder import Image
 from freezer_osbrick.operations import mount
 from tests import physical_volume
-from tests.physical_volume import MIB
+from tests.physical_volume import MIB, Sparse
 from tests.unit.filesystem.test_partitions import mbr
 
 PARTITION = 4096 * 512
 
 
-class Reader:
+class Reader(Sparse):
     """A volume with a partition that LVM uses."""
 
     size = 1300 * MIB
 
     def __init__(self, group: bytes) -> None:
-        self._pieces = {0: mbr((0x8E, 4096, physical_volume.SIZE // 512)), PARTITION: group}
-
-    def read(self, offset: int, length: int) -> bytes:
-        found = bytearray(length)
-        for start, data in self._pieces.items():
-            begin, end = max(start, offset), min(start + len(data), offset + length)
-            if begin < end:
-                found[begin - offset : end - offset] = data[begin - start : end - start]
-        return bytes(found)
+        super().__init__({0: mbr((0x8E, 4096, physical_volume.SIZE // 512)), PARTITION: group})
 
 
 def test_partitions_and_logical_volumes_in_one_piece() -> None:
