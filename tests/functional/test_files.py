@@ -192,14 +192,7 @@ def test_partitions(host: BackupHost, folder: pathlib.Path) -> None:
         (3, 500, ("mkfs.xfs", "-q", "-f", "-L", "root")),
         (4, 64, ("mkswap", "-q", "-U", swap)),
     ):
-        part = folder / "part"
-        with open(part, "wb") as file:
-            file.truncate(size * MIB)
-        trees.run(*command, part)
-        trees.run(
-            *("dd", f"if={part}", f"of={path}", "bs=1M", f"seek={starts[number] // MIB}"),
-            *("conv=notrunc,sparse",),
-        )
+        make_at(path, starts[number], size * MIB, folder / "part", *command)
     host.write(volume_id, 600, b"boot loader")
     host.write(volume_id, MIB + 5, b"second stage")
     host.write(volume_id, starts[5] + 12345, data_of(1, MIB))
@@ -243,20 +236,12 @@ def test_logical_volumes(host: BackupHost, folder: pathlib.Path) -> None:
     start = 2 * MIB
     host.write(volume_id, start, physical_volume.beginning())
     names = {"root": physical_volume.ROOT, "home": physical_volume.HOME}
-    for kind, (offset, size) in zip(("ext4", "xfs"), names.values(), strict=True):
-        part = folder / "part"
-        with open(part, "wb") as file:
-            file.truncate(size)
-        trees.make(kind, part)
-        trees.run(
-            *("dd", f"if={part}", f"of={path}", "bs=1M", f"seek={(start + offset) // MIB}"),
-            *("conv=notrunc,sparse",),
-        )
-    with open(folder / "swap", "wb") as file:
-        file.truncate(physical_volume.SWAP[1])
-    trees.run("mkswap", "-q", folder / "swap")
-    with open(folder / "swap", "rb") as file:
-        host.write(volume_id, start + physical_volume.SWAP[0], file.read(4096))
+    for (offset, size), command in (
+        (physical_volume.ROOT, ("mkfs.ext4", "-q", "-F")),
+        (physical_volume.HOME, ("mkfs.xfs", "-q", "-f")),
+        (physical_volume.SWAP, ("mkswap", "-q")),
+    ):
+        make_at(path, start + offset, size, folder / "part", *command)
     host.write(volume_id, start + physical_volume.DATA[1][0], data_of(9, MIB))
     for name, (offset, _) in names.items():
         with trees.mounted(path, folder / "source", offset=start + offset) as root:
@@ -293,6 +278,17 @@ def test_logical_volumes(host: BackupHost, folder: pathlib.Path) -> None:
     assert host.command("restore", *words).status == 0
     assert (into / "volume-guest-root" / "root").read_bytes() == data_of(1, 500_000)
     assert (into / "volume-guest-home" / "home").read_bytes() == data_of(1, 500_000)
+
+
+def make_at(path: pathlib.Path, start: int, size: int, part: pathlib.Path, *command: str) -> None:
+    """Let a program make a file system of a file, and put it at a whole MiB of a volume."""
+    with open(part, "wb") as file:
+        file.truncate(size)
+    trees.run(*command, part)
+    trees.run(
+        *("dd", f"if={part}", f"of={path}", "bs=1M", f"seek={start // MIB}"),
+        *("conv=notrunc,sparse",),
+    )
 
 
 def table(path: pathlib.Path) -> dict[str, object]:
