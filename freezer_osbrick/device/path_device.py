@@ -8,6 +8,7 @@ import errno
 import fcntl
 import logging
 import os
+import stat
 import struct
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -35,6 +36,9 @@ _CANNOT = {errno.EOPNOTSUPP, errno.ENOSYS, errno.ENOTTY, errno.EINVAL, errno.EAC
 # before the same is tried again.
 _MAY_PASS = {errno.EIO, errno.EREMOTEIO, errno.ENOLINK, errno.ETIMEDOUT, errno.EAGAIN}
 _PAUSES = (1.0, 5.0)
+# Seconds that udev has to give a device that has just appeared to its group, and between two looks.
+_UDEV_PATIENCE = 15.0
+_UDEV_PAUSE = 0.1
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_longlong, ctypes.c_longlong]
@@ -224,13 +228,30 @@ def _open(path: str, writable: bool) -> int:
     # file without O_CREAT it means nothing. O_NONBLOCK: a pipe in the volume's place must not hang
     # us.
     flags = os.O_CLOEXEC | os.O_EXCL | os.O_NONBLOCK | (os.O_RDWR if writable else os.O_RDONLY)
-    try:
-        return os.open(path, flags)
-    except OSError as error:
-        reason = error.strerror
-        if error.errno == errno.EBUSY:
-            reason = f"{_holders(path)} on this host uses it"
-        raise errors.DeviceError(f"The device {path} cannot be opened: {reason}.") from error
+    deadline = time.monotonic() + _UDEV_PATIENCE
+    while True:
+        try:
+            return os.open(path, flags)
+        except PermissionError as error:
+            if not _is_new(path) or time.monotonic() > deadline:
+                raise _cannot_be_opened(path, error.strerror) from error
+        except OSError as error:
+            reason = error.strerror
+            if error.errno == errno.EBUSY:
+                reason = f"{_holders(path)} on this host uses it"
+            raise _cannot_be_opened(path, reason) from error
+        time.sleep(_UDEV_PAUSE)
+
+
+def _is_new(path: str) -> bool:
+    """Whether a block device is as the kernel made it, and udev has not yet come to it. os-brick does
+    not wait for that."""
+    found = os.stat(path)
+    return stat.S_ISBLK(found.st_mode) and found.st_gid == 0
+
+
+def _cannot_be_opened(path: str, reason: str) -> errors.DeviceError:
+    return errors.DeviceError(f"The device {path} cannot be opened: {reason}.")
 
 
 def _holders(path: str) -> str:

@@ -8,6 +8,7 @@ import errno
 import mmap
 import os
 import pathlib
+import stat
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -312,6 +313,48 @@ def test_a_file_that_was_cut_short_is_not_the_volume(file: pathlib.Path) -> None
     with pytest.raises(errors.IdentityError, match="it was cut short"):
         device.prove()
     device.close()
+
+class NewNode:
+    """A device's node that udev gives to its group after some looks, or never."""
+
+    def __init__(
+        self, monkeypatch: pytest.MonkeyPatch, looks: int, group: int = 0, kind: int = stat.S_IFBLK
+    ) -> None:
+        self._looks = looks
+        self._open = os.open
+        self._found = os.stat_result((kind | 0o600, 0, 0, 1, 0, group, 0, 0, 0, 0))
+        self.slept: list[float] = []
+        clock = iter(range(1000))
+        monkeypatch.setattr(os, "open", self)
+        monkeypatch.setattr(os, "stat", lambda path: self._found)
+        monkeypatch.setattr(path_device.time, "monotonic", lambda: float(next(clock)))
+        monkeypatch.setattr(path_device.time, "sleep", self.slept.append)
+
+    def __call__(self, path: str, flags: int) -> int:
+        if len(self.slept) < self._looks:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return self._open("/dev/null", flags & ~os.O_EXCL)
+
+
+def test_a_node_that_udev_has_not_come_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    node = NewNode(monkeypatch, 3)
+    os.close(path_device._open("/dev/nvme0n1", False))
+    assert len(node.slept) == 3
+
+
+@pytest.mark.parametrize(
+    ("group", "kind", "looks"), [(0, stat.S_IFBLK, True), (6, stat.S_IFBLK, False), (0, 0, False)]
+)
+def test_a_node_that_stays_forbidden(
+    monkeypatch: pytest.MonkeyPatch, group: int, kind: int, looks: bool
+) -> None:
+    """Only a device whose group udev would set is waited for."""
+    node = NewNode(monkeypatch, 1000, group, kind or stat.S_IFREG)
+    with pytest.raises(errors.DeviceError, match="cannot be opened: Permission denied"):
+        path_device._open("/dev/nvme0n1", False)
+    monkeypatch.undo()
+    assert bool(node.slept) is looks
+
 
 
 def test_zeros_are_written_where_the_file_system_has_no_holes(
