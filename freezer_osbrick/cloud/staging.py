@@ -20,24 +20,6 @@ from freezer_osbrick.cloud.volumes import VolumeRecord
 LOG = logging.getLogger(__name__)
 
 
-@contextlib.contextmanager
-def frozen_clone(
-    cloud: Cloud, run: Run, record: VolumeRecord, *, purpose: str = "backup"
-) -> Iterator[str]:
-    """A volume with what the user's one held at one instant: made from a snapshot.
-
-    At the end the clone and then the snapshot are deleted, whatever happened.
-
-    :param purpose: a word for the names of both.
-    :returns: the id of the clone.
-    """
-    with (
-        snapshot_of(cloud, run, record, purpose=purpose) as frozen,
-        clone_of(cloud, run, record, frozen.snapshot, purpose=purpose) as clone_id,
-    ):
-        yield clone_id
-
-
 class FrozenVolume:
     """A snapshot of the user's volume.
 

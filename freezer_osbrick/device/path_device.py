@@ -244,8 +244,8 @@ def _open(path: str, writable: bool) -> int:
 
 
 def _is_new(path: str) -> bool:
-    """Whether a block device is as the kernel made it, and udev has not yet come to it. os-brick does
-    not wait for that."""
+    """Whether a block device is as the kernel made it, and udev has not yet come to it: os-brick
+    does not wait for that."""
     found = os.stat(path)
     return stat.S_ISBLK(found.st_mode) and found.st_gid == 0
 

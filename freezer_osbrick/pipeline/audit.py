@@ -47,11 +47,12 @@ def sample_size(share: float, full: int, empty: int) -> tuple[int, int]:
     """How many blocks are looked at, of those that hold something and of those that are said to be
     empty.
 
-    Of the empty ones no more than of the others: a volume may be empty but for a corner, and a
-    share of nothing costs as many requests.
+    Of the empty ones far fewer, the share once more: a reader goes by the same map that told of
+    them, and hardly sees anything else; a volume may be empty but for a corner; and each costs a
+    request all the same.
     """
     of_full = min(full, max(LEAST, math.ceil(share * full)))
-    of_empty = min(empty, max(LEAST, min(math.ceil(share * empty), of_full)))
+    of_empty = min(empty, max(LEAST, math.ceil(share * min(empty, of_full))))
     return of_full, of_empty
 
 

@@ -46,12 +46,9 @@ def test_written_frozen_and_read(bench: Workbench) -> None:
     files = temporary_files()
     record = filled(bench, at_0=data, at_700000000=data)
     buffer = memoryview(bytearray(8 * MIB))
-    with (
-        bench.ledger.start("backup") as run,
-        staging.frozen_clone(bench.cloud, run, record) as clone_id,
-        attached(bench.cloud, bench.host, run, clone_id, size_gib=1, writable=False) as device,
-    ):
-        assert device.name == f"volume-{clone_id}"
+    with bench.frozen(record) as device:
+        assert device.name.startswith("volume-")
+        assert device.name != f"volume-{record.id}"
         assert device.size == GIB
         device.readinto(0, buffer[: 4 * MIB])
         device.readinto(700000000, buffer[4 * MIB :])
@@ -100,9 +97,7 @@ def test_a_key_that_is_not_there(bench: Workbench) -> None:
     bench.conf.set_override("ceph_keyring", "/nowhere", "device")
     with (
         pytest.raises(errors.DeviceError, match="keyring /nowhere cannot be read"),
-        bench.ledger.start("backup") as run,
-        staging.frozen_clone(bench.cloud, run, record) as clone_id,
-        attached(bench.cloud, bench.host, run, clone_id, size_gib=1, writable=False),
+        bench.frozen(record),
     ):
         raise AssertionError("the volume was opened")
     assert bench.leftovers() == {}

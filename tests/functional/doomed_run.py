@@ -18,6 +18,7 @@ from freezer_osbrick.cloud.ledger import Ledger, Run
 from freezer_osbrick.device.host import Host
 from freezer_osbrick.operations.attach import attached
 from tests.functional.workbench import configuration
+from tests.staged import frozen_clone
 
 
 def die_at(when: str, step: str, count: int) -> None:
@@ -60,7 +61,7 @@ def main(
     with ledger.start(way) as run:
         with open(os.path.join(run.scratch(), "something"), "wb") as file:
             file.write(b"temporary")
-        stage = staging.frozen_clone if way == "backup" else staging.kept_clone
+        stage = frozen_clone if way == "backup" else staging.kept_clone
         with stage(cloud, run, record) as clone_id:
             writable = way == "restore"
             with attached(

@@ -18,6 +18,7 @@ from freezer_osbrick.cloud import attachments, staging, volumes
 from freezer_osbrick.cloud.volumes import VolumeRecord
 from freezer_osbrick.operations.attach import attached
 from tests.functional.workbench import Workbench
+from tests.staged import frozen_clone
 
 MIB = 1 << 20
 
@@ -32,13 +33,7 @@ def bench(cloud: EmbeddedCloud, tmp_path: pathlib.Path) -> Iterator[Workbench]:
 def back_up(bench: Workbench, record: VolumeRecord) -> bytes:
     """What a backup does to the cloud; returns the first 4 MiB."""
     buffer = bytearray(4 * MIB)
-    with (
-        bench.ledger.start("backup") as run,
-        staging.frozen_clone(bench.cloud, run, record) as clone_id,
-        attached(
-            bench.cloud, bench.host, run, clone_id, size_gib=record.size_gib, writable=False
-        ) as device,
-    ):
+    with bench.frozen(record) as device:
         device.readinto(0, memoryview(buffer))
     return bytes(buffer)
 
@@ -96,7 +91,7 @@ def test_the_clone_does_not_follow_the_volume(bench: Workbench) -> None:
     buffer = bytearray(6)
     with (
         bench.ledger.start("backup") as run,
-        staging.frozen_clone(bench.cloud, run, record) as clone_id,
+        frozen_clone(bench.cloud, run, record) as clone_id,
     ):
         write_as_server(device, b"behind")
         with attached(bench.cloud, bench.host, run, clone_id, size_gib=1, writable=False) as clone:
@@ -194,9 +189,7 @@ def test_a_device_of_another_size_is_refused(bench: Workbench) -> None:
     record = bench.volume()
     with (
         pytest.raises(errors.IdentityError, match="this is not the volume"),
-        bench.ledger.start("backup") as run,
-        staging.frozen_clone(bench.cloud, run, record) as clone_id,
-        attached(bench.cloud, bench.host, run, clone_id, size_gib=2, writable=False),
+        bench.frozen(record, size_gib=2),
     ):
         raise AssertionError("the device was opened")
     assert bench.leftovers() == {}
@@ -206,9 +199,7 @@ def test_an_error_while_reading_leaves_nothing(bench: Workbench) -> None:
     record = bench.volume()
     with (
         pytest.raises(ZeroDivisionError),
-        bench.ledger.start("backup") as run,
-        staging.frozen_clone(bench.cloud, run, record) as clone_id,
-        attached(bench.cloud, bench.host, run, clone_id, size_gib=1, writable=False),
+        bench.frozen(record),
     ):
         raise ZeroDivisionError
     assert bench.leftovers() == {}
@@ -319,7 +310,7 @@ def test_an_api_that_never_answers_well(bench: Workbench) -> None:
     with (
         pytest.raises(errors.CloudUnavailable, match="create a snapshot"),
         bench.ledger.start("backup") as run,
-        staging.frozen_clone(impatient, run, record),
+        frozen_clone(impatient, run, record),
     ):
         raise AssertionError("there is no clone")
     # Whether the request made something is not known: the journal stays until cleanup has looked.

@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pathlib
 import subprocess
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 from oslo_config import cfg
@@ -18,6 +20,9 @@ from freezer_osbrick.cloud.clients import Cloud
 from freezer_osbrick.cloud.ledger import Ledger
 from freezer_osbrick.cloud.volumes import VolumeRecord
 from freezer_osbrick.device.host import Host
+from freezer_osbrick.device.volume_device import Device
+from freezer_osbrick.operations.attach import attached
+from tests.staged import frozen_clone
 
 CHECKOUT = pathlib.Path(__file__).resolve().parents[2]
 
@@ -66,6 +71,22 @@ class Workbench:
         made = self.embedded.create_volume(size, **fields)
         self._made.append(made["id"])
         return volumes.capture(self.cloud, made["id"])
+
+    @contextlib.contextmanager
+    def frozen(self, record: VolumeRecord, *, size_gib: int | None = None) -> Iterator[Device]:
+        """What a backup reads: a frozen clone of a volume, attached.
+
+        :param size_gib: that it is said to have; by default the true one.
+        """
+        size_gib = size_gib or record.size_gib
+        with (
+            self.ledger.start("backup") as run,
+            frozen_clone(self.cloud, run, record) as clone_id,
+            attached(
+                self.cloud, self.host, run, clone_id, size_gib=size_gib, writable=False
+            ) as device,
+        ):
+            yield device
 
     def file_of(self, volume_id: str) -> pathlib.Path:
         """The file that a volume lies in."""

@@ -14,6 +14,7 @@ from freezer_osbrick.cloud import attachments, resources, staging, volumes
 from freezer_osbrick.cloud.ledger import Ledger
 from freezer_osbrick.cloud.tags import MARK, RUN, Tags
 from freezer_osbrick.cloud.volumes import VolumeRecord
+from tests.staged import frozen_clone
 from tests.unit.cloud.fake_cinder import FakeCloud, Resource, server_error
 
 pytestmark = pytest.mark.usefixtures("sleeps")
@@ -38,7 +39,7 @@ def source(cloud: FakeCloud) -> VolumeRecord:
 def stage(cloud: FakeCloud, ledger: Ledger, source: VolumeRecord) -> None:
     with (
         ledger.start("backup") as run,
-        staging.frozen_clone(cloud, run, source) as clone_id,
+        frozen_clone(cloud, run, source) as clone_id,
     ):
         clone = cloud.cinder.volumes.all[clone_id]
         (snapshot,) = cloud.cinder.volume_snapshots.all.values()
@@ -120,7 +121,7 @@ def test_a_second_one_that_appears_late_is_deleted_too(
     snapshots.fault = fault
     with (
         ledger.start("backup") as run,
-        staging.frozen_clone(cloud, run, source),
+        frozen_clone(cloud, run, source),
     ):
         (made,) = snapshots.all.values()
         twin = Resource(**{**vars(made), "id": "twin"})
@@ -224,7 +225,7 @@ def test_an_attachment_that_a_signal_left(
     with (
         pytest.raises(KeyboardInterrupt),
         ledger.start("backup") as run,
-        staging.frozen_clone(cloud, run, source) as clone_id,
+        frozen_clone(cloud, run, source) as clone_id,
     ):
         attachments.reserve(cloud, run, clone_id, writable=False)
     assert not cloud.cinder.attachments.all
@@ -237,7 +238,7 @@ def test_a_volume_that_the_host_holds_is_not_waited_for(
     with (
         pytest.raises(errors.Leftovers, match="this host still holds it"),
         ledger.start("backup") as run,
-        staging.frozen_clone(cloud, run, source) as clone_id,
+        frozen_clone(cloud, run, source) as clone_id,
     ):
         attachment_id = attachments.reserve(cloud, run, clone_id, writable=False)
         run.record("connecting", attachment_id=attachment_id, connection_info={})

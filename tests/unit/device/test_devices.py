@@ -314,6 +314,7 @@ def test_a_file_that_was_cut_short_is_not_the_volume(file: pathlib.Path) -> None
         device.prove()
     device.close()
 
+
 class NewNode:
     """A device's node that udev gives to its group after some looks, or never."""
 
@@ -354,7 +355,6 @@ def test_a_node_that_stays_forbidden(
         path_device._open("/dev/nvme0n1", False)
     monkeypatch.undo()
     assert bool(node.slept) is looks
-
 
 
 def test_zeros_are_written_where_the_file_system_has_no_holes(

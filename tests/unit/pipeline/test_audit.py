@@ -76,7 +76,8 @@ def test_what_is_said_to_be_empty_is_looked_at_too():
 
 
 def test_size_of_the_sample():
-    assert sample_size(0.01, 327_680, 16_449_536) == (3277, 3277)  # 20 GiB of 1 TiB
+    assert sample_size(0.01, 327_680, 16_449_536) == (3277, LEAST)  # 20 GiB of 1 TiB
+    assert sample_size(0.1, 327_680, 16_449_536) == (32_768, 3277)
     assert sample_size(0.01, 100_000, 0) == (1000, 0)
     assert sample_size(0.01, 1000, 100_000) == (LEAST, LEAST)
     assert sample_size(0.01, 10, 20) == (10, 20)
