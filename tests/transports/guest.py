@@ -5,18 +5,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import pathlib
-import shutil
-import subprocess
-import sys
 from typing import Any
 
-from tests.transports import image
 from tests.transports.machine import Machine
 
 GIB = 1 << 30
 USER = "freezer"  # who is not root
-_SHARED = ("devstack/embedded", "tests/transports", "etc/sudoers.d")
+ROW = "transport"  # the property that a test records what it measured as
 
 
 @dataclasses.dataclass
@@ -121,18 +116,3 @@ class Guest:
 def backup_words(volume_id: str) -> list[str]:
     """The command of a backup."""
     return ["backup", volume_id, "--repository", "nightly", "-f", "json"]
-
-
-def share(folder: pathlib.Path) -> None:
-    """Lay out what the guest gets of the checkout: our package as a wheel, and the tests' code."""
-    for name in _SHARED:
-        shutil.copytree(
-            image.CHECKOUT / name,
-            folder / "code" / name,
-            ignore=shutil.ignore_patterns("__pycache__", ".*"),
-        )
-    (folder / "code" / "tests" / "__init__.py").touch()
-    pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--disable-pip-version-check"]
-    command = [*pip, "--no-deps", "--wheel-dir", str(folder), str(image.CHECKOUT)]
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    assert done.returncode == 0, done.stdout

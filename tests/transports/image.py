@@ -2,7 +2,7 @@
 """The storage guest's disk: Debian with its own kernel, Cinder, and what our package needs.
 
 Built once of the packages of Debian and PyPI, and kept in ``.venv/storage-guest`` until the recipe
-changes. Our package itself is installed at each boot.
+changes. Our package itself is not on it.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ GUEST_PACKAGES = (
     *("thin-provisioning-tools", "udev", "util-linux", "uuid-runtime"),
 )
 MODULES = (
-    *("virtio_pci", "virtio_blk", "virtio_console", "virtio_rng", "9p", "9pnet_virtio", "ext4"),
+    *("virtio_pci", "virtio_blk", "virtio_console", "virtio_rng", "ext4"),
     *("dm-mod", "dm-thin-pool", "dm-snapshot", "dm-multipath", "dm-round-robin", "dm-service-time"),
     *(
         "scsi_dh_alua",
@@ -102,7 +102,7 @@ def install_host_packages() -> None:
         return
     if os.geteuid() != 0:
         raise ImageError(f"these Debian packages are needed: {' '.join(missing)}")
-    _say(f"installing these Debian packages: {' '.join(missing)}")
+    say(f"installing these Debian packages: {' '.join(missing)}")
     quietly = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     apt = ["apt-get", "-q", "-y", "-o", "DPkg::Lock::Timeout=600"]
     _run([*apt, "update"], env=quietly)
@@ -115,7 +115,7 @@ def ensure() -> pathlib.Path:
     FOLDER.mkdir(parents=True, exist_ok=True)
     with environments.locked(FOLDER):
         stamp = FOLDER / "stamp"
-        wanted = _fingerprint()
+        wanted = fingerprint()
         if not stamp.exists() or stamp.read_text() != wanted:
             if os.geteuid() != 0:
                 raise ImageError("only root can build the storage guest")
@@ -125,7 +125,7 @@ def ensure() -> pathlib.Path:
     return FOLDER
 
 
-def _fingerprint() -> str:
+def fingerprint() -> str:
     """Changes with the recipe, the packages and the system that it is built on."""
     found = hashlib.sha256()
     for path in (pathlib.Path(__file__), HERE / "inside" / "init.sh", *_requirements()):
@@ -163,10 +163,10 @@ class _Build:
     def _step(what: str, do: object) -> None:
         began = time.monotonic()
         do()  # type: ignore[operator]
-        _say(f"{what}: {time.monotonic() - began:.0f} s")
+        say(f"{what}: {time.monotonic() - began:.0f} s")
 
     def _fetch_kernel(self) -> None:
-        # Not the "cloud" kernel: it has neither Fibre Channel nor 9p.
+        # Not the "cloud" kernel: it has no Fibre Channel.
         depends = _run(["apt-cache", "depends", "linux-image-amd64"])
         package = re.search(r"Depends: (linux-image-\S+)", depends)
         if package is None:
@@ -209,7 +209,6 @@ class _Build:
         shutil.rmtree(self._root / "var" / "lib" / "apt" / "lists")
         (self._root / "etc" / "hostname").write_text("storage-guest\n")
         (self._root / "etc" / "hosts").write_text("127.0.0.1 localhost storage-guest\n")
-        (self._root / "host").mkdir()
 
     def _environment(self, where: str, requirements: pathlib.Path) -> None:
         """A virtual environment in the guest, made from outside: Python is of the same version."""
@@ -310,7 +309,8 @@ def _remove(folder: pathlib.Path) -> None:
         shutil.rmtree(folder)
 
 
-def _say(line: str) -> None:
+def say(line: str) -> None:
+    """Tell what takes time."""
     print(f"storage guest: {line}", file=sys.stderr, flush=True)
 
 

@@ -15,17 +15,17 @@ import tempfile
 import threading
 import time
 from types import TracebackType
-from typing import Any
+from typing import Any, TextIO
 
 from tests.transports import image
 
 _MEMORY = 3584  # MiB
-_DISK = 24 << 30  # of the volumes, sparse
+_PROCESSORS = 1  # two machines run at a time
 _PATIENCE = 900.0  # seconds that a call may take before the guest is given up
 _PORT = "tests"
 
 # KVM is not asked for: on nested machines it may be there and not run this kernel.
-_TCG = "tcg,thread=multi,tb-size=1024"
+_TCG = "tcg,tb-size=1024"
 _KERNEL = (
     "console=ttyS0 quiet panic=-1 mitigations=off tsc=reliable nokaslr audit=0 selinux=0 "
     "apparmor=0 random.trust_cpu=on"
@@ -37,35 +37,38 @@ class GuestError(Exception):
 
 
 class Machine:
-    """A running guest. Its disks are thrown away at the end.
+    """A running guest.
 
-    :param share: a folder that the guest sees, read-only, as ``/host``.
+    :param disks: the folder of ``root.img`` and ``volumes.img``.
+    :param delivery: an archive that the guest sees as a disk.
+    :param state: what ``save`` has written, to go on from there; None for a boot. Going on, nothing
+        is written into the disks; a boot does write.
     """
 
-    def __init__(self, share: pathlib.Path) -> None:
+    def __init__(
+        self, disks: pathlib.Path, delivery: pathlib.Path, state: pathlib.Path | None = None
+    ) -> None:
         files = image.ensure()
         # Not in /tmp, which may be memory.
         self._folder = pathlib.Path(tempfile.mkdtemp(prefix="storage-guest-", dir="/var/tmp"))
         self.console = self._folder / "console"
-        disk = self._folder / "volumes.raw"
-        with open(disk, "wb") as file:
-            file.truncate(_DISK)
-        self._socket_path = self._folder / "socket"
+        self._calls, self._control = self._folder / "calls", self._folder / "control"
+        keep = "snapshot=off" if state is None else "snapshot=on"
         command = [
             *("qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none"),
             *("-accel", _TCG, "-cpu", "Westmere-v1", "-M", "q35", "-no-reboot"),
-            *("-m", str(_MEMORY), "-smp", "2", "-serial", f"file:{self.console}"),
+            *("-m", str(_MEMORY), "-smp", str(_PROCESSORS), "-serial", f"file:{self.console}"),
             *("-kernel", str(files / "vmlinuz"), "-initrd", str(files / "initrd.gz")),
             *("-append", _KERNEL),
-            # Every boot begins with the disk as it was built.
-            *_drive("root", files / "root.img", "snapshot=on"),
-            *_drive("volumes", disk, "discard=unmap"),
+            *_drive("root", disks / "root.img", keep),
+            *_drive("volumes", disks / "volumes.img", f"{keep},discard=unmap"),
+            *_drive("delivery", delivery, "readonly=on"),
             *_fibre_channel(),
             *("-device", "virtio-rng-pci", "-device", "virtio-serial-pci"),
-            *("-chardev", f"socket,id=tests,path={self._socket_path},server=on,wait=off"),
+            *("-chardev", f"socket,id=tests,path={self._calls},server=on,wait=off"),
             *("-device", f"virtserialport,chardev=tests,name={_PORT}"),
-            *("-fsdev", f"local,id=host,path={share},security_model=none,readonly=on"),
-            *("-device", "virtio-9p-pci,fsdev=host,mount_tag=hostshare"),
+            *("-qmp", f"unix:{self._control},server=on,wait=off"),
+            *(() if state is None else ("-incoming", f"exec:cat {state}")),
         ]
         with open(self._folder / "qemu", "wb") as output:
             self._process = subprocess.Popen(
@@ -80,11 +83,12 @@ class Machine:
         self._waiting: dict[int, queue.SimpleQueue[dict[str, Any]]] = {}
         self._unread = b""
         try:
-            self._socket = self._connect()
+            self._socket = self._connect(self._calls)
+            threading.Thread(target=self._receive, daemon=True).start()
+            self.call("shell.hostname")
         except BaseException:
             self.close()
             raise
-        threading.Thread(target=self._receive, daemon=True).start()
 
     def __enter__(self) -> Machine:
         return self
@@ -136,22 +140,27 @@ class Machine:
                 self._process.wait()
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    def _connect(self) -> socket.socket:
+    def save(self, path: pathlib.Path) -> None:
+        """Write the whole state of the guest into a file; it stands still then."""
+        with self._connect(self._control) as control, control.makefile("rw") as lines:
+            _order(lines, "qmp_capabilities")
+            _order(lines, "migrate-set-parameters", **{"max-bandwidth": 1 << 40})
+            _order(lines, "migrate", uri=f"exec:cat >{path}")
+            while (status := _order(lines, "query-migrate").get("status")) != "completed":
+                if status in ("failed", "cancelled"):
+                    raise GuestError(f"its state could not be saved\n{self._last()}")
+                time.sleep(0.2)
+
+    def _connect(self, path: pathlib.Path) -> socket.socket:
         found = socket.socket(socket.AF_UNIX)
         while True:
             try:
-                found.connect(str(self._socket_path))
-                break
+                found.connect(str(path))
+                return found
             except OSError:
                 if self._process.poll() is not None:
                     raise GuestError(f"QEMU ended.\n{self._last()}") from None
                 time.sleep(0.05)
-        found.settimeout(_PATIENCE)
-        self._socket = found
-        if self._line() != b'{"ready": true}':
-            raise GuestError("The guest did not come up.")
-        found.settimeout(None)
-        return found
 
     def _line(self) -> bytes:
         while b"\n" not in self._unread:
@@ -168,6 +177,18 @@ class Machine:
             if path.exists():
                 told += "\n".join(path.read_text(errors="replace").splitlines()[-25:])
         return told
+
+
+def _order(lines: TextIO, name: str, **arguments: Any) -> dict[str, Any]:
+    """Give QEMU an order; returns its answer."""
+    lines.write(json.dumps({"execute": name, "arguments": arguments}) + "\n")
+    lines.flush()
+    while True:
+        answer = json.loads(lines.readline())
+        if "error" in answer:
+            raise GuestError(f"QEMU refuses {name}: {answer['error']['desc']}")
+        if "return" in answer:  # what else comes is a greeting, or an event
+            return dict(answer["return"])
 
 
 def _drive(name: str, path: pathlib.Path, options: str) -> list[str]:

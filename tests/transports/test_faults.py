@@ -80,7 +80,8 @@ def test_session_dropped_in_mid_read(guest: Guest, iscsi_volume: str) -> None:
     number = guest.start(*backup_words(iscsi_volume))
     guest.until(number, moved=100 * MIB)
     guest.call("faults.drop_sessions")
-    assert "could not be read" in guest.finish(number).error
+    told = guest.finish(number).error  # before or after the kernel has taken the disk away
+    assert "could not be read" in told or "was cut short" in told, told
     assert guest.leftovers() == {}
     assert backups(guest, iscsi_volume) == before
 

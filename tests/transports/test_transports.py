@@ -3,31 +3,33 @@
 
 from __future__ import annotations
 
-import itertools
+from collections.abc import Callable
 
 import pytest
 
-from tests.transports.guest import GIB, USER, Done, Guest
+from tests.transports.guest import GIB, ROW, USER, Done, Guest
 
 _TRANSPORTS = {
+    "Fibre Channel": ("fc", False),
     "iSCSI": ("iscsi", False),
     "iSCSI, multipath": ("iscsi", True),
     "NVMe/TCP": ("nvme", False),
     "NVMe/TCP, multipath": ("nvme", True),
-    "Fibre Channel": ("fc", False),
 }
-_PLAIN = ("Fibre Channel", USER)  # by the installed program; the others save its imports' time
-_seeds = itertools.count(1)
+# The one backup that is the installed program's; the others save the time of its imports.
+_PLAIN = ("Fibre Channel", USER)
 
 
-@pytest.mark.parametrize("user", ["root", USER])
+@pytest.mark.parametrize("user", [USER, "root"])
 @pytest.mark.parametrize("transport", _TRANSPORTS)
-def test_round_trip(guest: Guest, table: list[dict[str, str]], transport: str, user: str) -> None:
+def test_round_trip(
+    guest: Guest, record_property: Callable[[str, object], None], transport: str, user: str
+) -> None:
     kind, multipath = _TRANSPORTS[transport]
-    how = {"user": user, "multipath": multipath, "plain": (transport, user) == _PLAIN}
-    seed = next(_seeds)
+    how = {"user": user, "multipath": multipath}
+    seed = 2 * list(_TRANSPORTS).index(transport) + (user == "root")
     volume_id = guest.volume(kind, seed)
-    backup = guest.backup(volume_id, **how)
+    backup = guest.backup(volume_id, plain=(transport, user) == _PLAIN, **how)
     assert backup.record["bytes_read"] == GIB
     assert guest.leftovers() == {}
 
@@ -42,7 +44,8 @@ def test_round_trip(guest: Guest, table: list[dict[str, str]], transport: str, u
     left = guest.leftovers()
     assert left == {}
 
-    table.append(
+    record_property(
+        ROW,
         {
             "transport": transport,
             "as": user,
@@ -51,7 +54,7 @@ def test_round_trip(guest: Guest, table: list[dict[str, str]], transport: str, u
             "restore MB/s": f"{speed(restore):.0f}",
             "detach s": f"{seconds(backup, 'closed', 'detached'):.1f}",
             "leftovers": str(sum(map(len, left.values()))),
-        }
+        },
     )
     for made in list(guest.volumes):
         guest.drop(made)

@@ -33,7 +33,6 @@ def main() -> None:
     while not os.path.exists(_PORT):
         time.sleep(0.05)
     port = os.open(_PORT, os.O_RDWR)
-    _send(port, {"ready": True})
     unread = b""
     while True:
         part = os.read(port, 1 << 16)

@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Starts freezer-osbrick without the time that its imports take on an emulated processor.
 
-It imports them once; each run is a fork of it, with the user, the variables and the arguments that
-a request on standard input tells. The answer is its process id. A second request waits for its end.
-A plain run is the installed program and imports all by itself.
+It imports them once: at its start what others wrote, at the first run our package. Each run is a fork
+of it, with the user, the variables and the arguments that a request on standard input tells. The
+answer is its process id. A second request waits for its end. A plain run is the installed program and imports all by itself.
 """
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import pwd
@@ -18,7 +19,7 @@ from typing import Any
 def main() -> None:
     """Serve until standard input ends."""
     sys.path.pop(0)
-    import_all()
+    import_libraries()
     print(json.dumps({"ready": True}), flush=True)
     for line in sys.stdin:
         request = json.loads(line)
@@ -26,6 +27,7 @@ def main() -> None:
             status = os.waitstatus_to_exitcode(os.waitpid(request["wait"], 0)[1])
             print(json.dumps({"status": status}), flush=True)
             continue
+        import_package()
         pid = os.fork()
         if not pid:
             os.setsid()
@@ -33,14 +35,19 @@ def main() -> None:
         print(json.dumps({"pid": pid}), flush=True)
 
 
-def import_all() -> None:
-    """What a run imports sooner or later."""
+def import_libraries() -> None:
+    """What our package imports sooner or later."""
     import brick_cinderclient_ext.client  # noqa: F401
     import cinderclient.v3.client  # noqa: F401
+    import cliff.app  # noqa: F401
     import openstack  # noqa: F401
     import os_brick.initiator.connector  # noqa: F401
     from os_brick.initiator.connectors import fibre_channel, iscsi, nvmeof  # noqa: F401
 
+
+def import_package() -> None:
+    """Our package, which may have been installed after the start."""
+    importlib.invalidate_caches()
     import freezer_osbrick.commands.main
     import freezer_osbrick.operations.backup
     import freezer_osbrick.operations.restore  # noqa: F401

@@ -96,8 +96,12 @@ class Run:
         return (self._moved() - self._sectors) * 512 if self.device else 0
 
     def _moved(self) -> int:
-        fields = read(f"/sys/class/block/{os.path.basename(self.device)}/stat").split()
-        return int(fields[2]) + int(fields[6]) if fields else 0
+        name = os.path.basename(self.device)
+        disks = [pathlib.Path("/sys/class/block", name)]
+        # Of an NVMe namespace that has several paths, the kernel counts by path.
+        disks += disks[0].parent.glob(re.sub(r"^(nvme\d+)(n\d+)$", r"\1c*\2", name))
+        fields = [read(disk / "stat").split() for disk in dict.fromkeys(disks)]
+        return sum(int(counted[2]) + int(counted[6]) for counted in fields if counted)
 
     def result(self) -> dict[str, Any]:
         """What a run that has ended told, and when what happened, in seconds since its start."""
@@ -143,11 +147,8 @@ class Launcher:
         }
         return int(self._ask(request)["pid"])
 
-    def wait(self, pid: int) -> int:
-        """The exit status of a run that ended; below zero for a signal."""
-        return int(self._ask({"wait": pid})["status"])
-
-    def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
+    def warm(self) -> None:
+        """Start it, if it does not run."""
         if self._process is None:
             script = pathlib.Path(__file__).with_name("launcher.py")
             self._process = subprocess.Popen(
@@ -157,6 +158,13 @@ class Launcher:
                 text=True,
             )
             self._read()
+
+    def wait(self, pid: int) -> int:
+        """The exit status of a run that ended; below zero for a signal."""
+        return int(self._ask({"wait": pid})["status"])
+
+    def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
+        self.warm()
         self._process.stdin.write(json.dumps(request) + "\n")
         self._process.stdin.flush()
         return self._read()
@@ -170,6 +178,11 @@ class Launcher:
 
 _launcher = Launcher()
 _runs: dict[int, Run] = {}
+
+
+def warm() -> None:
+    """Import what the package needs, ahead of the package and of the first run."""
+    _launcher.warm()
 
 
 def environment(user: str, multipath: bool, project: str) -> dict[str, str]:

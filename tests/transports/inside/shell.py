@@ -4,10 +4,16 @@
 from __future__ import annotations
 
 import pathlib
+import socket
 import subprocess
 import time
 from collections.abc import Callable
 from typing import Any
+
+
+def hostname() -> str:
+    """The guest's name, which says that it answers."""
+    return socket.gethostname()
 
 
 def run(*command: str, check: bool = True) -> str:

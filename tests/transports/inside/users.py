@@ -12,6 +12,7 @@ from .shell import run
 ENVIRONMENT = pathlib.Path("/opt/osbrick")
 USER = "freezer"
 REPOSITORY = "/srv/backups"
+_DELIVERED = "/srv/delivered"
 _RULES = pathlib.Path("/srv/code/etc/sudoers.d/freezer-osbrick")
 
 _SETTINGS = """\
@@ -27,16 +28,22 @@ url = file://{repository}
 """
 
 
-def install() -> str:
-    """Install the package from the checkout, as a wheel; returns its version."""
-    (wheel,) = pathlib.Path("/host").glob("*.whl")
-    pip = [str(ENVIRONMENT / "bin" / "python"), "-m", "pip", "install", "--quiet"]
-    quick = ("--disable-pip-version-check", "--no-compile", "--no-deps", "--no-index")
-    run(*pip, *quick, str(wheel))
+def settle() -> None:
+    """The users, their configuration and folders, and what the one who is not root may do."""
     _settle("root", "/root")
     run("useradd", "--create-home", "--groups", "disk", USER)
     _settle(USER, f"/home/{USER}")
     _allow()
+
+
+def install() -> str:
+    """Install the package that was delivered as a wheel; returns its version."""
+    run("mkdir", "-p", _DELIVERED)
+    run("tar", "-C", _DELIVERED, "-xf", "/dev/disk/by-id/virtio-delivery")
+    (wheel,) = pathlib.Path(_DELIVERED).glob("*.whl")
+    pip = [str(ENVIRONMENT / "bin" / "python"), "-m", "pip", "install", "--quiet"]
+    quick = ("--disable-pip-version-check", "--no-compile", "--no-deps", "--no-index")
+    run(*pip, *quick, str(wheel))
     return wheel.name.split("-")[1]
 
 

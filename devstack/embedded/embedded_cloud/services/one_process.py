@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import sqlite3
 import threading
 import time
 from collections.abc import Iterator
@@ -32,12 +33,22 @@ def tune_sqlite() -> None:
     write fail at once with "database is locked", so every transaction begins as a writer.
     """
 
+    kept: dict[str, sqlite3.Connection] = {}
+
     @event.listens_for(Engine, "connect")
     def connect(connection: Any, _record: Any) -> None:
         if "sqlite" in type(connection).__module__:
             connection.execute("PRAGMA busy_timeout=60000")
             connection.execute("PRAGMA journal_mode=WAL")
             connection.execute("PRAGMA synchronous=OFF")  # a test's cloud need not survive power
+            keep_open(connection.execute("PRAGMA database_list").fetchone()[2])
+
+    def keep_open(path: str) -> None:
+        """oslo.db closes a connection after each use, and the last one to be closed writes the log
+        into the database: one that is never used and never closed spares that."""
+        if path and path not in kept:
+            kept[path] = sqlite3.connect(path, check_same_thread=False)
+            kept[path].execute("SELECT count(*) FROM sqlite_master").fetchone()
 
     @event.listens_for(Engine, "begin", insert=True)
     def begin(connection: Any) -> None:
