@@ -234,9 +234,9 @@ def _open(path: str, writable: bool) -> int:
             return os.open(path, flags)
         except PermissionError as error:
             if not _is_new(path) or time.monotonic() > deadline:
-                raise _cannot_be_opened(path, error.strerror) from error
+                raise _cannot_be_opened(path, str(error.strerror)) from error
         except OSError as error:
-            reason = error.strerror
+            reason = str(error.strerror)
             if error.errno == errno.EBUSY:
                 reason = f"{_holders(path)} on this host uses it"
             raise _cannot_be_opened(path, reason) from error

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Starts freezer-osbrick without the time that its imports take on an emulated processor.
 
-It imports them once: at its start what others wrote, at the first run our package. Each run is a fork
-of it, with the user, the variables and the arguments that a request on standard input tells. The
-answer is its process id. A second request waits for its end. A plain run is the installed program and imports all by itself.
+It imports them once: at its start what others wrote, at the first run our package. Each run is a
+fork of it, with the user, the variables and the arguments that a request on standard input tells.
+The answer is its process id. A second request waits for its end. A plain run is the installed
+program and imports all by itself.
 """
 
 from __future__ import annotations
