@@ -159,9 +159,11 @@ def prove_same(what: str, before: Identity, now: Identity) -> None:
     """A block device is who it was. Paths may come and go.
 
     :raises errors.IdentityError: it is another one.
-    :raises errors.DeviceError: it does not answer.
+    :raises errors.DeviceError: it does not answer, or is not there any more.
     """
     prove_answers(what, now)
+    if before.size and not now.size:
+        raise errors.DeviceError(f"{what} is gone: the kernel has taken the disk away.")
     if (before.size, before.mapped) != (now.size, now.mapped):
         raise errors.IdentityError(
             f"{what} was {before.mapped or 'a disk'} of {before.size} bytes and is "

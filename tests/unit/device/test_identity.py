@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import dataclasses
 import errno
 import os
 import pathlib
@@ -216,6 +217,16 @@ def test_another_volume_under_the_same_lun(sysfs: Sysfs, descriptor: int) -> Non
     sysfs.answers["sda"] = Answer(frozenset({f"naa.{OTHER}"}), GIB)
     with pytest.raises(errors.IdentityError, match=f"was naa.{WWN} .*and is naa.{OTHER} .*now"):
         same(sysfs, descriptor, before)
+
+
+def test_a_disk_that_the_kernel_has_taken_away(sysfs: Sysfs, descriptor: int) -> None:
+    """A descriptor that is still open shows a disk without bytes."""
+    single(sysfs)
+    before = prove(sysfs, descriptor, ISCSI, {})
+    now = dataclasses.replace(before, size=0)
+    with pytest.raises(errors.DeviceError, match="it is gone: the kernel has taken") as told:
+        identity.prove_same("it", before, now)
+    assert not isinstance(told.value, errors.IdentityError)
 
 
 def test_the_same_name_and_another_size(sysfs: Sysfs, descriptor: int) -> None:
