@@ -25,7 +25,8 @@ from freezer_osbrick.repository import catalogue, verifications
 from freezer_osbrick.repository import format as form
 from freezer_osbrick.repository.catalogue import Backup
 from freezer_osbrick.repository.leases import Lease
-from freezer_osbrick.repository.manifest import Head, Manifest
+from freezer_osbrick.repository.manifest import Manifest
+from freezer_osbrick.repository.manifest_start import Head
 from freezer_osbrick.repository.repository import Repository
 
 LOG = log.getLogger(__name__)

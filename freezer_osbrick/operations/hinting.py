@@ -21,7 +21,8 @@ from freezer_osbrick.device.volume_device import Device
 from freezer_osbrick.operations.context import Context
 from freezer_osbrick.operations.report import CopyReport
 from freezer_osbrick.pipeline.audit import audit
-from freezer_osbrick.repository.manifest import Head, Manifest
+from freezer_osbrick.repository.manifest import Manifest
+from freezer_osbrick.repository.manifest_start import Head
 from freezer_osbrick.repository.repository import Repository
 
 LOG = log.getLogger(__name__)

@@ -13,7 +13,7 @@ from oslo_log import log
 from freezer_osbrick import errors
 from freezer_osbrick.repository import format as form
 from freezer_osbrick.repository import verifications
-from freezer_osbrick.repository.manifest import Head, read_head
+from freezer_osbrick.repository.manifest_start import Head, read_head
 from freezer_osbrick.repository.repository import Repository
 
 LOG = log.getLogger(__name__)

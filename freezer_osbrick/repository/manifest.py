@@ -15,26 +15,30 @@ import struct
 import tempfile
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
-from typing import IO, Any, TypeVar
+from collections.abc import Iterator
+from typing import IO
 
 from freezer_osbrick import errors
 from freezer_osbrick.repository import format as form
+from freezer_osbrick.repository.manifest_start import (
+    FIRST_SEGMENT,
+    HEAD,
+    INDEX,
+    LENGTHS,
+    Head,
+    once_more,
+    open_manifest_box,
+    read_start_once,
+)
 from freezer_osbrick.repository.repository import Repository
 from freezer_osbrick.store.base import Buffer
 
 SEGMENT_CHUNKS = 4096
 
-# Positions of the boxes, for their tags: head, index, then the segments.
-_HEAD, _INDEX, FIRST_SEGMENT = 0, 1, 2
-
-LENGTHS = struct.Struct("<II")  # of the head's and the index's box
 ENTRY = struct.Struct("<32sIIII")  # chunk id, number of the map's pack, offset, length, reserved
 _PACK = struct.Struct("<16sBQQ")  # pack id, kind, live bytes, size
 
-_MOST_HEAD = 16 << 20
 _MOST_INDEX = 1 << 30
-_FIRST_READ = 8 * 1024
 _FETCHED_AT_ONCE = 8 << 20
 
 
@@ -74,11 +78,6 @@ class PackUse:
     size: int
 
 
-Head = dict[str, Any]
-
-T = TypeVar("T")
-
-
 class Manifest:
     """A stored manifest, opened for reading. Safe for several threads.
 
@@ -91,19 +90,19 @@ class Manifest:
         self._repository = repository
         self.backup_id = backup_id
         self._name = form.manifest_name(backup_id)
-        _once_more(self._read)
+        once_more(self._read)
         self._segments: OrderedDict[int, bytes] = OrderedDict()
         self._boxes: IO[bytes] | None = None
         self._lock = threading.Lock()
 
     def _read(self) -> None:
         """Read the head and the index."""
-        start = _read_start(self._repository, self.backup_id)
+        start = read_start_once(self._repository, self.backup_id)
         self.head, self.object_id, head_length, index_length = start
         self.size: int = self.head["size"]
         self.chunk_count = self._repository.chunk_count(self.size)
         begin = form.HEADER.size + LENGTHS.size + head_length
-        index = self._open(_INDEX, self._get(begin, index_length))
+        index = self._open(INDEX, self._get(begin, index_length))
         self._read_index(form.decompress(index, _MOST_INDEX), begin + index_length)
 
     def entry(self, index: int) -> Entry:
@@ -212,15 +211,6 @@ class Manifest:
         return open_manifest_box(self._repository, self._name, self.object_id, position, box)
 
 
-def read_head(repository: Repository, backup_id: bytes) -> Head:
-    """Only the head of a manifest, by one short read.
-
-    :raises errors.BackupMissing: there is no such backup.
-    :raises errors.Damaged: it cannot be read.
-    """
-    return read_start(repository, backup_id)[0]
-
-
 def new_spool() -> IO[bytes]:
     """A file for boxes: on disk once they are many, so that memory does not grow with the
     volume."""
@@ -301,8 +291,8 @@ class ManifestWriter:
             raise AssertionError("a manifest is stored before each of its chunks is known")
         sealer = self._repository.sealer
         index = form.compress(self._index(sizes))
-        index_box = self._seal(_INDEX, index)
-        head_box = self._seal(_HEAD, form.compress(json.dumps(head).encode()))
+        index_box = self._seal(INDEX, index)
+        head_box = self._seal(HEAD, form.compress(json.dumps(head).encode()))
         start = [
             form.header(form.KIND_MANIFEST, sealer.code, self._repository.id, self._object_id),
             LENGTHS.pack(sum(map(len, head_box)), sum(map(len, index_box))),
@@ -366,74 +356,3 @@ class _Parts:
 
 def _pack_row(pack: bytes, use: PackUse) -> bytes:
     return _PACK.pack(pack, use.kind, use.live, use.size)
-
-
-def read_start(repository: Repository, backup_id: bytes) -> tuple[Head, bytes, int, int]:
-    """The head of a manifest, its object's id, and the lengths of the head's and the index's
-    box.
-
-    :raises errors.BackupMissing: there is no such backup.
-    :raises errors.Damaged: it cannot be read.
-    """
-    return _once_more(lambda: _read_start(repository, backup_id))
-
-
-def _once_more(read: Callable[[], T]) -> T:
-    """Read, and once more where that looks damaged: between two reads another manifest may have
-    been put in the place of this one, so that what was read does not fit together."""
-    try:
-        return read()
-    except errors.Damaged:
-        return read()
-
-
-def _read_start(repository: Repository, backup_id: bytes) -> tuple[Head, bytes, int, int]:
-    name = form.manifest_name(backup_id)
-    try:
-        return _parse_start(repository, backup_id, name)
-    except errors.ObjectMissing:
-        raise errors.BackupMissing(f"There is no backup {backup_id.hex()}.") from None
-
-
-def _parse_start(
-    repository: Repository, backup_id: bytes, name: str
-) -> tuple[Head, bytes, int, int]:
-    store = repository.store
-    size = store.stat(name).size
-    start = store.get(name, 0, min(size, _FIRST_READ))
-    sealing = repository.sealer.code
-    object_id = start[form.HEADER.size - form.OBJECT_ID_SIZE : form.HEADER.size]
-    form.check_header(start, form.KIND_MANIFEST, sealing, repository.id, object_id, name)
-    fixed = form.HEADER.size + LENGTHS.size
-    if len(start) < fixed:
-        raise errors.Damaged(f"Object {name} is too short.")
-    head_length, index_length = LENGTHS.unpack_from(start, form.HEADER.size)
-    if fixed + head_length + index_length > size:
-        raise errors.Damaged(f"Object {name} is too short.")
-    box = start[fixed : fixed + head_length]
-    if len(box) < head_length:
-        box = store.get(name, fixed, head_length)
-    text = form.decompress(open_manifest_box(repository, name, object_id, _HEAD, box), _MOST_HEAD)
-    try:
-        head = json.loads(text)
-        if head["backup"] != backup_id.hex():
-            raise ValueError("it is another backup's")
-        if type(head["size"]) is not int or head["size"] < 0:
-            raise ValueError("the volume's size is no number of bytes")
-    except form.UNREADABLE_JSON as error:
-        what = form.told(error)
-        raise errors.Damaged(f"The head of object {name} cannot be read: {what}.") from None
-    return head, object_id, head_length, index_length
-
-
-def open_manifest_box(
-    repository: Repository, name: str, object_id: bytes, position: int, box: bytes
-) -> Buffer:
-    """The data of one box of a manifest.
-
-    :raises errors.Damaged: naming the manifest.
-    """
-    try:
-        return repository.sealer.open(form.KIND_MANIFEST, object_id, position, memoryview(box))
-    except errors.Damaged:
-        raise errors.Damaged(f"Object {name} is damaged.") from None

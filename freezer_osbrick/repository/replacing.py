@@ -9,7 +9,8 @@ from typing import IO, Protocol
 from freezer_osbrick import errors
 from freezer_osbrick.repository import format as form
 from freezer_osbrick.repository.leases import Lease
-from freezer_osbrick.repository.manifest import Head, ManifestWriter, new_spool
+from freezer_osbrick.repository.manifest import ManifestWriter, new_spool
+from freezer_osbrick.repository.manifest_start import Head
 from freezer_osbrick.repository.repository import Repository
 
 _AT_ONCE = 8 << 20

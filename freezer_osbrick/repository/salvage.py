@@ -13,7 +13,19 @@ from freezer_osbrick import errors
 from freezer_osbrick.repository import format as form
 from freezer_osbrick.repository import manifest as manifests
 from freezer_osbrick.repository import search
-from freezer_osbrick.repository.manifest import ENTRY, ZERO_ENTRY, Entry, Head, PackUse
+from freezer_osbrick.repository.manifest import (
+    ENTRY,
+    ZERO_ENTRY,
+    Entry,
+    PackUse,
+)
+from freezer_osbrick.repository.manifest_start import (
+    FIRST_SEGMENT,
+    LENGTHS,
+    Head,
+    open_manifest_box,
+    read_start,
+)
 from freezer_osbrick.repository.repository import Repository
 from freezer_osbrick.repository.sealing import TAG_SIZE
 
@@ -32,21 +44,18 @@ class SalvagedManifest:
         :raises errors.Damaged: the head or a segment cannot be read either.
         """
         self.backup_id = backup_id
-        head, self.object_id, head_length, index_length = manifests.read_start(
-            repository, backup_id
-        )
+        head, self.object_id, head_length, index_length = read_start(repository, backup_id)
         self.head: Head = head
         self.size: int = head["size"]
         self.chunk_count = repository.chunk_count(self.size)
         self.packs: dict[bytes, PackUse] = {}
         name = form.manifest_name(backup_id)
         data = repository.store.get(name)
-        start = form.HEADER.size + manifests.LENGTHS.size + head_length + index_length
+        start = form.HEADER.size + LENGTHS.size + head_length + index_length
         rows: list[tuple[bytes, int, int]] = []
-        for number in range(-(-self.chunk_count // manifests.SEGMENT_CHUNKS)):
-            chunks = min(
-                manifests.SEGMENT_CHUNKS, self.chunk_count - number * manifests.SEGMENT_CHUNKS
-            )
+        most = manifests.SEGMENT_CHUNKS
+        for number in range(-(-self.chunk_count // most)):
+            chunks = min(most, self.chunk_count - number * most)
             segment, length = _segment(
                 repository, name, self.object_id, number, data[start:], chunks
             )
@@ -72,8 +81,8 @@ def _segment(
     longest = min(len(data), size + size // 128 + 64 + TAG_SIZE)
     for length in (longest, *range(TAG_SIZE + 1, longest)):
         try:
-            box = manifests.open_manifest_box(
-                repository, name, object_id, manifests.FIRST_SEGMENT + number, data[:length]
+            box = open_manifest_box(
+                repository, name, object_id, FIRST_SEGMENT + number, data[:length]
             )
         except errors.Damaged:
             continue

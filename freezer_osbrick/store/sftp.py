@@ -7,11 +7,9 @@ limits, and cannot be used by several threads.
 
 from __future__ import annotations
 
-import base64
 import collections
 import contextlib
 import errno
-import hashlib
 import logging
 import os
 import stat
@@ -24,6 +22,7 @@ import paramiko.sftp
 
 from freezer_osbrick import errors
 from freezer_osbrick.store import base, remote_files
+from freezer_osbrick.store.ssh_keys import RefuseNew, TakeNew, check_key, fingerprint
 
 _TIMEOUT = 60.0  # seconds without an answer
 _REQUESTS = 64  # that are under way at a time
@@ -71,7 +70,7 @@ class SftpStore(remote_files.RemoteFileStore):
         self._accept_new_host = accept_new_host
         self._renames_over = True
         if self._key_file:
-            _check_key(self._key_file, password)
+            check_key(self._key_file, password)
         _keep_quiet()
         where = f"[{host}]" if ":" in host else host
         where = where if port == 22 else f"{where}:{port}"
@@ -97,7 +96,7 @@ class SftpStore(remote_files.RemoteFileStore):
                     if os.path.exists(path):
                         client.load_system_host_keys(path)
                 client.set_missing_host_key_policy(
-                    _TakeNew(self._known_hosts) if self._accept_new_host else _Refuse()
+                    TakeNew(self._known_hosts) if self._accept_new_host else RefuseNew()
                 )
                 client.connect(
                     self._host,
@@ -139,7 +138,7 @@ class SftpStore(remote_files.RemoteFileStore):
         except paramiko.BadHostKeyException as error:
             raise errors.StoreAccessDenied(
                 f"The key of {where} is not the one in the known hosts: "
-                f"{_fingerprint(error.key)} came. Somebody may be in between."
+                f"{fingerprint(error.key)} came. Somebody may be in between."
             ) from error
         except (
             paramiko.PasswordRequiredException,
@@ -373,62 +372,6 @@ def _entry(name: str, attributes: paramiko.SFTPAttributes) -> remote_files.Entry
     return remote_files.Entry(
         name, is_folder, attributes.st_size or 0, float(attributes.st_mtime or 0)
     )
-
-
-class _Refuse(paramiko.MissingHostKeyPolicy):
-    """Takes no key that is not known."""
-
-    def missing_host_key(
-        self, client: paramiko.SSHClient, hostname: str, key: paramiko.PKey
-    ) -> None:
-        raise errors.StoreAccessDenied(
-            f"The key of {hostname} is in no file of known hosts; {_fingerprint(key)} came. If it "
-            "is right, add it with ssh-keyscan, or set accept_new_host in the repository's section "
-            "of the configuration."
-        )
-
-
-class _TakeNew(paramiko.MissingHostKeyPolicy):
-    """Takes the key of a server that is seen for the first time, and remembers it."""
-
-    def __init__(self, path: str) -> None:
-        self._path = path
-
-    def missing_host_key(
-        self, client: paramiko.SSHClient, hostname: str, key: paramiko.PKey
-    ) -> None:
-        line = f"{hostname} {key.get_name()} {key.get_base64()}\n"
-        try:
-            os.makedirs(os.path.dirname(self._path) or ".", mode=0o700, exist_ok=True)
-            with open(self._path, "a", encoding="ascii") as file:
-                file.write(line)
-        except OSError as error:
-            raise errors.ConfigurationError(
-                f"The key of {hostname} cannot be written to {self._path}: {error.strerror}."
-            ) from error
-
-
-def _check_key(path: str, passphrase: str | None) -> None:
-    """:raises errors.ConfigurationError: the file is no private key that this passphrase opens."""
-    secret = passphrase.encode() if passphrase else None
-    try:
-        paramiko.PKey.from_path(path, secret)
-    except paramiko.PasswordRequiredException:
-        raise errors.ConfigurationError(
-            f"The key in {path} is locked: set password to its passphrase."
-        ) from None
-    except OSError as error:
-        raise errors.ConfigurationError(
-            f"The key file {path} cannot be read: {error.strerror}."
-        ) from error
-    except (paramiko.SSHException, paramiko.pkey.UnknownKeyType, ValueError, TypeError) as error:
-        raise errors.ConfigurationError(f"{path} holds no private key: {error}.") from error
-
-
-def _fingerprint(key: paramiko.PKey) -> str:
-    """As OpenSSH writes it."""
-    digest = base64.b64encode(hashlib.sha256(key.asbytes()).digest()).decode().rstrip("=")
-    return f"{key.get_name()} SHA256:{digest}"
 
 
 def _keep_quiet() -> None:

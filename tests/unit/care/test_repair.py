@@ -14,6 +14,7 @@ from freezer_osbrick.operations.verify import VerifyRequest, verify
 from freezer_osbrick.repository import format as form
 from freezer_osbrick.repository import manifest as manifests
 from freezer_osbrick.repository import verifications
+from freezer_osbrick.repository.manifest_start import read_start
 from freezer_osbrick.repository.maps import MapReader
 from freezer_osbrick.store.base import Capabilities
 from tests.unit.care.conftest import BLOCK, CHUNK, DAY, URL
@@ -191,7 +192,7 @@ def test_an_index_that_is_lost(shelf, context, single) -> None:
     name = form.manifest_name(bytes.fromhex(single))
     before = shelf.manifest(single)
     entries = list(before.entries())
-    _, _, head_length, _ = manifests.read_start(shelf.repository, bytes.fromhex(single))
+    _, _, head_length, _ = read_start(shelf.repository, bytes.fromhex(single))
     change(shelf, name, form.HEADER.size + 8 + head_length + 3)
     with pytest.raises(errors.Damaged):
         shelf.manifest(single)
@@ -208,7 +209,7 @@ def test_an_index_of_several_segments_is_lost(shelf, context, monkeypatch) -> No
     monkeypatch.setattr(manifests, "SEGMENT_CHUNKS", 3)
     backup_id = shelf.backup(CONTENT + noise(CHUNK * 4, 8))
     name = form.manifest_name(bytes.fromhex(backup_id))
-    _, _, head_length, _ = manifests.read_start(shelf.repository, bytes.fromhex(backup_id))
+    _, _, head_length, _ = read_start(shelf.repository, bytes.fromhex(backup_id))
     change(shelf, name, form.HEADER.size + 8 + head_length + 3)
     assert states(repair(context, URL)) == {backup_id: "repaired"}
     sound(shelf, context, backup_id)
@@ -219,7 +220,7 @@ def test_an_index_and_maps_are_lost(shelf, context, single) -> None:
     name = form.manifest_name(bytes.fromhex(single))
     for pack in packs(shelf, single, form.KIND_MAPS):
         shelf.store.delete(pack)
-    _, _, head_length, _ = manifests.read_start(shelf.repository, bytes.fromhex(single))
+    _, _, head_length, _ = read_start(shelf.repository, bytes.fromhex(single))
     change(shelf, name, form.HEADER.size + 8 + head_length + 3)
     assert states(repair(context, URL)) == {single: "repaired"}
     sound(shelf, context, single)

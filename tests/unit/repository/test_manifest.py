@@ -13,6 +13,7 @@ from freezer_osbrick import errors
 from freezer_osbrick.repository import format as form
 from freezer_osbrick.repository import manifest as module
 from freezer_osbrick.repository.manifest import ZERO_ENTRY, Entry, Manifest, ManifestWriter
+from freezer_osbrick.repository.manifest_start import read_head
 from tests.unit.pipeline.flow import CHUNK, new_head, new_repository
 
 BACKUP = bytes(range(16))
@@ -69,7 +70,7 @@ def test_what_was_written_is_read(order):
 def test_a_long_head_is_read_whole():
     note = "".join(chr(0x4E00 + number % 20000) for number in range(100_000))
     repo = written(note=note)
-    assert module.read_head(repo, BACKUP)["note"] == note
+    assert read_head(repo, BACKUP)["note"] == note
     assert content(repo)[2] == [entry(number) for number in range(CHUNKS)]
 
 
