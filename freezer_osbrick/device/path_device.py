@@ -35,7 +35,7 @@ _CANNOT = {errno.EOPNOTSUPP, errno.ENOSYS, errno.ENOTTY, errno.EINVAL, errno.EAC
 # Errors that may be of the way to the storage and not of what lies there, and pauses in seconds
 # before the same is tried again.
 _MAY_PASS = {errno.EIO, errno.EREMOTEIO, errno.ENOLINK, errno.ETIMEDOUT, errno.EAGAIN}
-_PAUSES = (1.0, 5.0)
+_PAUSES = (1.0, 5.0, 15.0)
 # Seconds that udev has to give a device that has just appeared to its group, and between two looks.
 _UDEV_PATIENCE = 15.0
 _UDEV_PAUSE = 0.1
@@ -87,10 +87,17 @@ class PathDevice(Device):
             self._direct = _open_direct(self._descriptor, writable)
 
     def _prove(self) -> None:
-        if self._identity is not None:
-            identity.prove_same(self.name, self._identity, identity.of(self._descriptor))
-        else:
+        if self._identity is None:
             identity.prove_whole(self.name, self._length(), self.size)
+            return
+        found = identity.of(self._descriptor)
+        for pause in _PAUSES:
+            if found.disks or not found.size:  # it has answered, or is not there any more
+                break
+            LOG.warning("%s does not answer. Asking again.", self.name)
+            time.sleep(pause)
+            found = identity.of(self._descriptor)
+        identity.prove_same(self.name, self._identity, found)
 
     def _length(self) -> int:
         return os.lseek(self._descriptor, 0, os.SEEK_END)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import ctypes
+import dataclasses
 import errno
 import mmap
 import os
@@ -240,7 +241,7 @@ def test_errors_of_the_kernel_are_told(
             "fsync": device.flush,
         }[call]()
     # What is not durable by the first attempt never is: the kernel has dropped it.
-    assert pauses == ([] if call == "fsync" else [1.0, 5.0])
+    assert pauses == ([] if call == "fsync" else [1.0, 5.0, 15.0])
     device.close()
 
 
@@ -304,6 +305,41 @@ def test_after_an_error_another_volume_is_not_touched(
     monkeypatch.undo()
     assert file.read_bytes() == pattern(0, SIZE)
     device.close()
+
+
+class Answers:
+    """What a disk tells of itself, from one question to the next."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, device: Any, *silent: bool) -> None:
+        known = device._identity
+        self._left = [dataclasses.replace(known, disks=()) if each else known for each in silent]
+        monkeypatch.setattr(path_device.identity, "of", lambda descriptor: self._left.pop(0))
+
+
+@pytest.fixture
+def disk(tmp_path: pathlib.Path, loop_device: Callable[[pathlib.Path], str]) -> Iterator[Device]:
+    path = tmp_path / "disk"
+    path.write_bytes(pattern(0, SIZE))
+    device = open_device({"type": "block", "path": loop_device(path)}, size=SIZE, writable=False)
+    yield device
+    device.close()
+
+
+def test_a_disk_that_is_silent_for_a_moment(
+    disk: Device, monkeypatch: pytest.MonkeyPatch, pauses: list[float]
+) -> None:
+    Answers(monkeypatch, disk, True, True, False)
+    disk.prove()
+    assert pauses == [1.0, 5.0]
+
+
+def test_a_disk_that_stays_silent(
+    disk: Device, monkeypatch: pytest.MonkeyPatch, pauses: list[float]
+) -> None:
+    Answers(monkeypatch, disk, *[True] * 4)
+    with pytest.raises(errors.DeviceError, match="does not answer"):
+        disk.prove()
+    assert pauses == [1.0, 5.0, 15.0]
 
 
 def test_a_file_that_was_cut_short_is_not_the_volume(file: pathlib.Path) -> None:
