@@ -176,7 +176,15 @@ def test_a_store_error_commits_nothing(repo, prefix):
     assert catalogue.backups(repo) == []
 
 
-def test_an_interrupted_backup_commits_nothing(repo):
+@pytest.fixture
+def interruptible():
+    """SIGINT interrupts, even where the tests run in the background of a shell, which ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_an_interrupted_backup_commits_nothing(repo, interruptible):
     source = MemoryDevice(mixed(CHUNK * 30))
 
     def fail_read(offset, length):
