@@ -178,7 +178,7 @@ def test_a_store_error_commits_nothing(repo, prefix):
 
 @pytest.fixture
 def interruptible():
-    """SIGINT interrupts, even where the tests run in the background of a shell, which ignores it."""
+    """SIGINT interrupts, even in the background of a shell, where it is ignored."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
