@@ -112,7 +112,7 @@ class Demo:
 
     def bring_up(self) -> None:
         self.say(f"bringing the cloud up (its Python environment: {self.venv})")
-        lifecycle.up(self.cloud.state, self.venv, None, False, lambda line: self.say("  " + line))
+        lifecycle.up(self.cloud.state, self.venv, lambda line: self.say("  " + line))
         if self.mounts:
             self.say("as root: volumes are loop devices, and servers mount their file systems")
         else:

@@ -28,7 +28,12 @@ def _up(cloud: EmbeddedCloud, options: argparse.Namespace) -> int:
     if with_ceph:
         ceph.require(options.install_ceph, _say)
     venv = options.venv.expanduser().absolute()
-    lifecycle.up(cloud.state, venv, options.attach, with_ceph, options.backends, _say)
+    lifecycle.up(
+        *(cloud.state, venv, _say),
+        attach=options.attach,
+        with_ceph=with_ceph,
+        backends=options.backends,
+    )
     return 0
 
 

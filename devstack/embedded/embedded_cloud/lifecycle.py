@@ -21,10 +21,11 @@ Say = Callable[[str], None]
 def up(
     state: State,
     venv: pathlib.Path,
-    attach: str | None,
-    with_ceph: bool,
-    backends: pathlib.Path | None,
     say: Say,
+    *,
+    attach: str | None = None,
+    with_ceph: bool = False,
+    backends: pathlib.Path | None = None,
 ) -> None:
     """Bring the cloud up, or whatever part of it is down.
 
