@@ -253,7 +253,10 @@ def _open(path: str, writable: bool) -> int:
 def _is_new(path: str) -> bool:
     """Whether a block device is as the kernel made it, and udev has not yet come to it: os-brick
     does not wait for that."""
-    found = os.stat(path)
+    try:
+        found = os.stat(path)
+    except OSError:  # it is gone, or in a folder that may not be looked into
+        return False
     return stat.S_ISBLK(found.st_mode) and found.st_gid == 0
 
 

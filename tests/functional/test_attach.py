@@ -33,7 +33,7 @@ def bench(cloud: EmbeddedCloud, tmp_path: pathlib.Path) -> Iterator[Workbench]:
 def back_up(bench: Workbench, record: VolumeRecord) -> bytes:
     """What a backup does to the cloud; returns the first 4 MiB."""
     buffer = bytearray(4 * MIB)
-    with bench.frozen(record) as device:
+    with bench.frozen(record) as (_, device):
         device.readinto(0, memoryview(buffer))
     return bytes(buffer)
 

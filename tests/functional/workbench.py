@@ -73,8 +73,10 @@ class Workbench:
         return volumes.capture(self.cloud, made["id"])
 
     @contextlib.contextmanager
-    def frozen(self, record: VolumeRecord, *, size_gib: int | None = None) -> Iterator[Device]:
-        """What a backup reads: a frozen clone of a volume, attached.
+    def frozen(
+        self, record: VolumeRecord, *, size_gib: int | None = None
+    ) -> Iterator[tuple[str, Device]]:
+        """What a backup reads: the id of a frozen clone of a volume, and the clone, attached.
 
         :param size_gib: that it is said to have; by default the true one.
         """
@@ -86,7 +88,7 @@ class Workbench:
                 self.cloud, self.host, run, clone_id, size_gib=size_gib, writable=False
             ) as device,
         ):
-            yield device
+            yield clone_id, device
 
     def file_of(self, volume_id: str) -> pathlib.Path:
         """The file that a volume lies in."""

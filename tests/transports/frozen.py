@@ -106,3 +106,10 @@ def _pack(archive: pathlib.Path, files: dict[str, pathlib.Path]) -> pathlib.Path
     with open(archive, "r+b") as file:
         file.truncate(_DELIVERY)
     return archive
+
+
+if __name__ == "__main__":
+    try:
+        ensure()
+    except image.ImageError as error:
+        sys.exit(f"The storage guest cannot be made: {error}")

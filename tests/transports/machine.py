@@ -8,6 +8,7 @@ import json
 import os
 import pathlib
 import queue
+import shlex
 import shutil
 import socket
 import subprocess
@@ -68,7 +69,7 @@ class Machine:
             *("-chardev", f"socket,id=tests,path={self._calls},server=on,wait=off"),
             *("-device", f"virtserialport,chardev=tests,name={_PORT}"),
             *("-qmp", f"unix:{self._control},server=on,wait=off"),
-            *(() if state is None else ("-incoming", f"exec:cat {state}")),
+            *(() if state is None else ("-incoming", f"exec:cat {shlex.quote(str(state))}")),
         ]
         with open(self._folder / "qemu", "wb") as output:
             self._process = subprocess.Popen(
@@ -145,7 +146,7 @@ class Machine:
         with self._connect(self._control) as control, control.makefile("rw") as lines:
             _order(lines, "qmp_capabilities")
             _order(lines, "migrate-set-parameters", **{"max-bandwidth": 1 << 40})
-            _order(lines, "migrate", uri=f"exec:cat >{path}")
+            _order(lines, "migrate", uri=f"exec:cat >{shlex.quote(str(path))}")
             while (status := _order(lines, "query-migrate").get("status")) != "completed":
                 if status in ("failed", "cancelled"):
                     raise GuestError(f"its state could not be saved\n{self._last()}")

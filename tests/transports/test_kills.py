@@ -32,6 +32,7 @@ def test_one_cleanup_after_many_kills(guest: Guest, pytestconfig: pytest.Config,
     cleanup = guest.command("cleanup", "-f", "json")
     before = {what: len(of) for what, of in left.items()}
     print(f"{kind}: {killed} killed; before the cleanup: {before}")
+    assert killed, "none was killed in time"
     assert cleanup.status == 0, cleanup.stdout + cleanup.stderr
     assert guest.leftovers() == {}
     guest.drop(volume_id)

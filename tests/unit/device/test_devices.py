@@ -393,6 +393,16 @@ def test_a_node_that_stays_forbidden(
     assert bool(node.slept) is looks
 
 
+def test_a_path_that_may_not_be_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: Any) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(os, "open", refuse)
+    monkeypatch.setattr(os, "stat", refuse)
+    with pytest.raises(errors.DeviceError, match="cannot be opened: Permission denied"):
+        path_device._open("/locked/volume", False)
+
+
 def test_zeros_are_written_where_the_file_system_has_no_holes(
     file: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
