@@ -30,7 +30,7 @@ from embedded.embedded_cloud.errors import CloudError
 from embedded.embedded_cloud.state import CHECKOUT, default_venv
 
 MIB = 1 << 20
-FILES_BYTES = 450 * MIB
+FILES = 450  # MiB of this machine's files, in each volume
 RANDOM_BYTES = 96 * MIB
 SPACE = 6 * 10**9  # bytes on disk, of which a plain directory needs most
 
@@ -47,13 +47,19 @@ class Volume:
 
 
 class Demo:
-    """The story, told as it happens."""
+    """The story, told as it happens.
 
-    def __init__(self, cloud: EmbeddedCloud, folder: pathlib.Path, venv: pathlib.Path) -> None:
+    :param files: MiB of this machine's files that each volume gets.
+    """
+
+    def __init__(
+        self, cloud: EmbeddedCloud, folder: pathlib.Path, venv: pathlib.Path, files: int
+    ) -> None:
         self.began = time.monotonic()
         self.cloud = cloud
         self.folder = folder
         self.venv = venv
+        self.files = files
         self.table = Table("Step", "Volume", "Bytes", "Seconds", "MB/s", "Stored", "SHA-256")
         self.guests: list[guest.Guest] = []
         self._agent: Agent | None = None
@@ -135,7 +141,7 @@ class Demo:
         user = guest.MountedGuest if self.mounts else guest.FileGuest
         using = user(device, kind, self.folder / name)
         self.guests.append(using)
-        files = guest.real_files(FILES_BYTES, turn)
+        files = guest.real_files(self.files * MIB, turn)
         using.fill(files, RANDOM_BYTES)
         size = sum(path.lstat().st_size for path in files)
         self.say(
@@ -308,6 +314,14 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="the cloud's Python environment (default: %(default)s)",
     )
     parser.add_argument(
+        "--files",
+        type=int,
+        choices=range(1, FILES + 1),
+        default=FILES,
+        metavar="MIB",
+        help="of this machine's files, which each volume gets (default and most: %(default)s)",
+    )
+    parser.add_argument(
         "--keep",
         action="store_true",
         help="leave the cloud, the volumes and the backups as they are at the end",
@@ -321,7 +335,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # mkfs, losetup and e2fsck lie where a plain shell may not look
     os.environ["PATH"] = os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin"
     folder = options.folder.expanduser().absolute()
-    demo = Demo(EmbeddedCloud(folder / "cloud"), folder, options.venv.expanduser().absolute())
+    venv = options.venv.expanduser().absolute()
+    demo = Demo(EmbeddedCloud(folder / "cloud"), folder, venv, options.files)
     _introduce(folder)
     try:
         _play(demo, keep=options.keep)

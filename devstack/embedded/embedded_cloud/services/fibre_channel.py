@@ -21,7 +21,7 @@ _BACKSTORES = _CONFIGFS / "core" / "iblock_4000"  # a number that rtslib does no
 _LARGEST_LUN = 255
 
 
-class TcmFc(driver.Target):  # type: ignore[misc]  # cinder has no type hints
+class TcmFc(driver.Target):
     """The target helper."""
 
     protocol = storage_protocol = constants.FC
@@ -111,7 +111,7 @@ class TcmFc(driver.Target):  # type: ignore[misc]  # cinder has no type hints
 
 
 @interface.volumedriver
-class LVMVolumeDriver(lvm.LVMVolumeDriver):  # type: ignore[misc]
+class LVMVolumeDriver(lvm.LVMVolumeDriver):
     """The stock driver; its target helper ``fake`` is ours."""
 
     @property

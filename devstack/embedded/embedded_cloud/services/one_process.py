@@ -131,7 +131,7 @@ def _acting_as(service_id: int) -> Iterator[None]:
             service.Service.service_id = kept
 
 
-class Service(service.Service):  # type: ignore[misc]  # cinder has no type hints
+class Service(service.Service):
     """A service among several: Cinder keeps "my service id" in a class attribute."""
 
     def start(self) -> None:
