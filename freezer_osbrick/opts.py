@@ -87,7 +87,7 @@ CLOUD_OPTS = [
         default=2.0,
         min=0.05,
         help="Longest pause, in seconds, between two looks at something that Cinder works on; "
-        "the first pauses are shorter.",
+        "the first pauses are shorter, unless Cinder's answers take long.",
     ),
     cfg.IntOpt(
         "timeout",

@@ -12,10 +12,11 @@ from freezer_osbrick.cloud.clients import Cloud
 
 _FIRST_PAUSE = 0.05
 _GROWTH = 1.5
+_REST = 4  # times the last answer: where it takes long, asking keeps Cinder from its work
 
 
 class Pauses:
-    """Growing pauses up to a deadline.
+    """Pauses between looks up to a deadline: growing, and longer where an answer takes long.
 
     :param size_gib: of the volume that is worked on.
     """
@@ -26,13 +27,17 @@ class Pauses:
         self._deadline = time.monotonic() + self.seconds
         self._longest = group.poll_interval
         self._next = _FIRST_PAUSE
+        self._woken = time.monotonic()
 
     def sleep(self) -> bool:
         """Pause; False when the deadline has passed."""
-        left = self._deadline - time.monotonic()
+        now = time.monotonic()
+        left = self._deadline - now
         if left <= 0:
             return False
-        interruption.sleep(min(self._next, left))
+        pause = min(max(self._next, _REST * (now - self._woken)), self._longest)
+        interruption.sleep(min(pause, left))
+        self._woken = time.monotonic()
         self._next = min(self._next * _GROWTH, self._longest)
         return True
 

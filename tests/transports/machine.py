@@ -27,9 +27,11 @@ _PORT = "tests"
 
 # KVM is not asked for: on nested machines it may be there and not run this kernel.
 _TCG = "tcg,tb-size=1024"
+# What a kernel does for safety and for statistics is dear on an emulated processor.
 _KERNEL = (
-    "console=ttyS0 quiet panic=-1 mitigations=off tsc=reliable nokaslr audit=0 selinux=0 "
-    "apparmor=0 random.trust_cpu=on"
+    "console=ttyS0 quiet panic=-1 mitigations=off tsc=reliable nokaslr audit=0 lsm=capability "
+    "random.trust_cpu=on init_on_alloc=0 hardened_usercopy=off psi=0 cgroup_disable=memory "
+    "nowatchdog rcupdate.rcu_expedited=1"
 )
 
 

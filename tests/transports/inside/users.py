@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import pathlib
 import shutil
+import tarfile
 
 from .shell import run
 
@@ -19,7 +20,7 @@ _SETTINGS = """\
 [osbrick]
 state_path = {state_path}
 [cloud]
-poll_interval = 2
+poll_interval = 5
 [device]
 my_ip = 10.77.1.1
 hostname = storage-guest
@@ -38,8 +39,8 @@ def settle() -> None:
 
 def install() -> str:
     """Install the package that was delivered as a wheel; returns its version."""
-    run("mkdir", "-p", _DELIVERED)
-    run("tar", "-C", _DELIVERED, "-xf", "/dev/disk/by-id/virtio-delivery")
+    with tarfile.open("/dev/disk/by-id/virtio-delivery") as delivery:
+        delivery.extractall(_DELIVERED)
     (wheel,) = pathlib.Path(_DELIVERED).glob("*.whl")
     pip = [str(ENVIRONMENT / "bin" / "python"), "-m", "pip", "install", "--quiet"]
     quick = ("--disable-pip-version-check", "--no-compile", "--no-deps", "--no-index")

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import time
 import types
 from typing import Any
 
@@ -34,6 +35,16 @@ def test_pauses_grow_up_to_the_interval(cloud: FakeCloud, sleeps: list[float]) -
     assert sleeps[0] == 0.05
     assert sleeps == sorted(sleeps)
     assert sleeps[-1] == 2.0
+
+
+def test_a_slow_cinder_is_asked_less_often(cloud: FakeCloud, sleeps: list[float]) -> None:
+    cloud.conf.set_override("poll_interval", 3.0, "cloud")
+    answers = [0.5, 0.5, 5.0, 0.0]
+    pauses = waiting.Pauses(cloud, 1)
+    for answer in answers:
+        time.sleep(answer)
+        assert pauses.sleep()
+    assert sleeps[1::2] == [2.0, 2.0, 3.0, pytest.approx(0.05 * 1.5**3)]
 
 
 @pytest.mark.parametrize(("size_gib", "seconds"), [(1, 103), (0, 100), (1000, 3100)])

@@ -96,6 +96,7 @@ def main() -> None:
         for context in (privsep.sys_admin_pctxt, os_brick.privileged.default):
             context.set_client_mode(False)
         one_process.run_rtstool_here()
+    one_process.start_commands_without_a_copy()
     one_process.tune_sqlite()
     one_process.wake_fake_rpc()
     one_process.book_work_by_host()

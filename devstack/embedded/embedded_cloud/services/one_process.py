@@ -9,8 +9,10 @@ from __future__ import annotations
 import contextlib
 import io
 import sqlite3
+import subprocess
 import threading
 import time
+import types
 from collections.abc import Iterator
 from typing import Any
 
@@ -89,6 +91,19 @@ def wake_fake_rpc() -> None:
 
     impl_fake.time = WakingTime
     impl_fake.FakeExchange.deliver_message = deliver_and_wake
+
+
+def start_commands_without_a_copy() -> None:
+    """Let commands be started by vfork: oslo asks for a call between fork and exec, for which all
+    of Cinder's memory gets copied on write. What it calls there Python does by itself."""
+
+    def start(command: Any, *, preexec_fn: Any, **how: Any) -> Any:
+        asked = preexec_fn if any(preexec_fn.args) else None
+        return subprocess.Popen(command, preexec_fn=asked, **how)
+
+    processutils.subprocess = types.SimpleNamespace(  # type: ignore[assignment]
+        PIPE=subprocess.PIPE, TimeoutExpired=subprocess.TimeoutExpired, Popen=start
+    )
 
 
 def run_rtstool_here() -> None:
