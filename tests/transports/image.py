@@ -74,7 +74,7 @@ MODULES = (
         "target_core_iblock",
     ),
     *("iscsi_target_mod", "nvme-tcp", "nvme-fabrics", "nvmet", "nvmet-tcp", "e1000e", "libfc"),
-    *("libfcoe", "fcoe", "tcm_fc", "scsi_transport_fc", "qemu_fw_cfg", "sch_netem"),
+    *("libfcoe", "fcoe", "tcm_fc", "scsi_transport_fc", "qemu_fw_cfg"),
 )
 _BOOT_MODULES = ("virtio_pci", "virtio_blk", "crc32c_generic", "ext4")
 

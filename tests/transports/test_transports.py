@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A backup and a restore over each transport, as root and as a plain user."""
+"""A backup and a restore over each transport, as root and as a plain user.
+
+Where there are two paths, one of them is cut in the midst of root's backup.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.transports.guest import GIB, ROW, USER, Done, Guest
+from tests.transports.guest import GIB, ROW, USER, Done, Guest, backup_words
 
 _TRANSPORTS = {
     "Fibre Channel": ("fc", False),
@@ -27,9 +30,17 @@ def test_round_trip(
 ) -> None:
     kind, multipath = _TRANSPORTS[transport]
     how = {"user": user, "multipath": multipath}
+    cut = multipath and user == "root"
     seed = 2 * list(_TRANSPORTS).index(transport) + (user == "root")
     volume_id = guest.volume(kind, seed)
-    backup = guest.backup(volume_id, plain=(transport, user) == _PLAIN, **how)
+    number = guest.start(*backup_words(volume_id), plain=(transport, user) == _PLAIN, **how)
+    try:
+        if cut:
+            guest.until(number, moved=100 << 20)
+            guest.call("faults.cut", 1)
+        backup = guest.finish(number)
+    finally:
+        guest.call("faults.mend")
     assert backup.record["bytes_read"] == GIB
     assert guest.leftovers() == {}
 
@@ -47,7 +58,7 @@ def test_round_trip(
     record_property(
         ROW,
         {
-            "transport": transport,
+            "transport": f"{transport}, one path cut" if cut else transport,
             "as": user,
             "attach s": f"{seconds(backup, 'attaching', 'connected'):.1f}",
             "read MB/s": f"{speed(backup):.0f}",
