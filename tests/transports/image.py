@@ -73,7 +73,7 @@ MODULES = (
         "target_core_mod",
         "target_core_iblock",
     ),
-    *("iscsi_target_mod", "nvme-tcp", "nvme-fabrics", "nvmet", "nvmet-tcp", "e1000e", "libfc"),
+    *("iscsi_target_mod", "nvme-tcp", "nvme-fabrics", "nvmet", "nvmet-tcp", "vmxnet3", "libfc"),
     *("libfcoe", "fcoe", "tcm_fc", "scsi_transport_fc", "qemu_fw_cfg"),
 )
 _BOOT_MODULES = ("virtio_pci", "virtio_blk", "crc32c_generic", "ext4")

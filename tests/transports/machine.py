@@ -200,10 +200,13 @@ def _drive(name: str, path: pathlib.Path, options: str) -> list[str]:
 
 
 def _fibre_channel() -> list[str]:
-    """Two network cards on one hub, for Fibre Channel over Ethernet from the one to the other."""
+    """Two network cards on one hub, for Fibre Channel over Ethernet from the one to the other.
+
+    os-brick finds volumes by a card's place on the PCI bus, which virtio's cards do not tell.
+    """
     words = []
     for number in (1, 2):
         name = f"fc{number}"
         words += ["-netdev", f"hubport,id={name},hubid=0"]
-        words += ["-device", f"e1000e,netdev={name},mac=52:54:00:fc:00:0{number}"]
+        words += ["-device", f"vmxnet3,netdev={name},mac=52:54:00:fc:00:0{number}"]
     return words

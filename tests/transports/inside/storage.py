@@ -147,10 +147,12 @@ def _nvme() -> None:
 
 def _fibre_channel() -> None:
     """A target's port on one network card, an initiator's on the other."""
-    run("modprobe", "-a", "e1000e", "scsi_transport_fc", "libfc", "libfcoe", "fcoe", "tcm_fc")
+    run("modprobe", "-a", "vmxnet3", "scsi_transport_fc", "libfc", "libfcoe", "fcoe", "tcm_fc")
     cards = until(_cards, "network cards", 20)
     initiator, target = cards
     wwpn = {card: "20:00:" + read(f"/sys/class/net/{card}/address") for card in cards}
+    for card in cards:
+        run("ip", "link", "set", card, "mtu", "2500")  # for frames of 2112 bytes and their headers
     # The target's card comes up last. An initiator learns at its login, once, what the other end
     # is; and the kernel dies of a frame that arrives while a port is being made.
     run("ip", "link", "set", initiator, "up")
