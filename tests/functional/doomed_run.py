@@ -78,6 +78,7 @@ def main(
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # also in a shell's background
     parser = argparse.ArgumentParser()
     parser.add_argument("state_path")
     parser.add_argument("volume_id")
