@@ -29,7 +29,9 @@ def _up(cloud: EmbeddedCloud, options: argparse.Namespace) -> int:
         ceph.require(options.install_ceph, _say)
     venv = options.venv.expanduser().absolute()
     lifecycle.up(
-        *(cloud.state, venv, _say),
+        cloud.state,
+        venv,
+        _say,
         attach=options.attach,
         with_ceph=with_ceph,
         backends=options.backends,
